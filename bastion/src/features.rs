@@ -21,6 +21,9 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 2] = [Self::Relay, Self::Watch];
+
     /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -34,7 +34,7 @@ impl Config {
             effort_accept_max: table.effort_accept_max,
             verify_workers: table.verify_workers,
             solver_threads: table.solver_threads,
-            features: Features::from_iter([Feature::Watch]),
+            features: Features::from_iter(Feature::ALL),
             ..GateConfig::DEFAULT
         };
         gate.with_effort_max(table.effort_max)
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(config.api_config(), ApiConfig::DEFAULT);
         assert_eq!(config.admission_config(), AdmissionConfig::DEFAULT);
         let gate = GateConfig {
-            features: Features::from_iter([Feature::Watch]),
+            features: Features::from_iter(Feature::ALL),
             ..GateConfig::DEFAULT
         };
         assert_eq!(config.gate_config(), gate);

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::error::{CoreStopped, EngineError};
 use super::news::News;
 use super::writer::{Commits, Holds, WriteJob, Writer, WriterThread, bound_log, settle};
-use crate::graph::GraphManager;
+use crate::graph::{Exported, GraphManager};
 use crate::op_context::Timestamp;
 use crate::state_engine::{CoreContext, StateEngine, View};
 use crate::store::{Apps, ReadStore, StoreError};
@@ -170,17 +170,22 @@ impl CoreHandle {
 
     /// Watches for what a commit may hold for `peer` in a domain. The watcher is not woken by
     /// commits that the peer may not read, and by none in an unknown domain.
-    pub fn watch(&self, peer: &PeerId, domain: &str) -> News {
-        self.watch_all(peer, [domain])
+    pub fn watch(&self, peer: &PeerId, domain: &str, exported: Exported) -> News {
+        self.watch_all(peer, [domain], exported)
     }
 
     /// [`CoreHandle::watch`] for several domains.
-    pub fn watch_all<'d>(&self, peer: &PeerId, domains: impl IntoIterator<Item = &'d str>) -> News {
+    pub fn watch_all<'d>(
+        &self,
+        peer: &PeerId,
+        domains: impl IntoIterator<Item = &'d str>,
+        exported: Exported,
+    ) -> News {
         let apps = domains.into_iter().filter_map(|domain| {
             let domain = self.context.schemas.domain(domain)?;
             self.apps.get(&domain.app).map(|app| app.id)
         });
-        self.commits.watchers.watch(peer, apps)
+        self.commits.watchers.watch(peer, apps, exported)
     }
 
     /// Runs `work` on the writer and returns its result once it is committed. A caller that stops

@@ -7,16 +7,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keys::PeerId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::graph::Touched;
+use crate::graph::{Exported, Touched};
 use crate::op_context::AppId;
 
 /// App and peer of a watcher, and a number of its own.
 type WatcherKey = (AppId, PeerId, u64);
+
+/// Longest time by which received rows wake a request later than own ones. Its peer may get them
+/// from their authors meanwhile, and rows that come together share one reply.
+const RECEIVED_PAUSE: Duration = Duration::from_secs(2);
+
+/// The wake-ups of a waiting request, and the rows that its session sends.
+#[derive(Debug)]
+struct Watcher {
+    wakeups: Arc<Wakeups>,
+    exported: Exported,
+}
+
+#[derive(Debug, Default)]
+struct Wakeups {
+    own: Notify,
+    received: Notify,
+}
 
 /// All waiting requests. The limits on requests in progress bound their number.
 #[derive(Debug, Default)]
@@ -25,29 +44,32 @@ pub(super) struct Watchers(Mutex<WatcherTable>);
 #[derive(Debug, Default)]
 struct WatcherTable {
     last_number: u64,
-    waiting: BTreeMap<WatcherKey, Arc<Notify>>,
+    waiting: BTreeMap<WatcherKey, Watcher>,
 }
 
 impl Watchers {
-    /// Watches for rows of these apps that `peer` may read. Without an app nothing is news.
+    /// Watches for those of the exported rows of these apps that `peer` may read. Without an app
+    /// nothing is news.
     pub(super) fn watch(
         self: &Arc<Self>,
         peer: &PeerId,
         apps: impl IntoIterator<Item = AppId>,
+        exported: Exported,
     ) -> News {
-        let notify = Arc::new(Notify::new());
+        let wakeups = Arc::new(Wakeups::default());
         let mut table = self.0.lock();
         table.last_number += 1;
         let number = table.last_number;
         let keys: BTreeSet<WatcherKey> = apps.into_iter().map(|app| (app, *peer, number)).collect();
         for key in &keys {
-            table.waiting.insert(*key, notify.clone());
+            let wakeups = wakeups.clone();
+            table.waiting.insert(*key, Watcher { wakeups, exported });
         }
         drop(table);
         News {
             watchers: self.clone(),
             keys,
-            notify,
+            wakeups,
         }
     }
 
@@ -59,8 +81,8 @@ impl Watchers {
         let table = self.0.lock();
         let waiting = &table.waiting;
         let wake = |range: RangeInclusive<WatcherKey>| {
-            for (_, notify) in waiting.range(range) {
-                notify.notify_one();
+            for (_, watcher) in waiting.range(range) {
+                watcher.wakeups.own.notify_one();
             }
         };
         let (first, last) = (PeerId::from_bytes([0; 32]), PeerId::from_bytes([255; 32]));
@@ -70,11 +92,18 @@ impl Watchers {
         for (app, peer) in touched.scopes() {
             wake((app, peer, 0)..=(app, peer, u64::MAX));
         }
+        for (app, peer) in touched.received() {
+            for (_, watcher) in waiting.range((app, peer, 0)..=(app, peer, u64::MAX)) {
+                if watcher.exported == Exported::All {
+                    watcher.wakeups.received.notify_one();
+                }
+            }
+        }
         if touched.is_everything() || touched.readers().next().is_some() {
             let readers: Vec<PeerId> = touched.readers().collect();
-            for ((_, peer, _), notify) in waiting {
+            for ((_, peer, _), watcher) in waiting {
                 if touched.is_everything() || readers.binary_search(peer).is_ok() {
-                    notify.notify_one();
+                    watcher.wakeups.own.notify_one();
                 }
             }
         }
@@ -87,14 +116,20 @@ pub struct News {
     watchers: Arc<Watchers>,
     /// One for each app; none if nothing can be news.
     keys: BTreeSet<WatcherKey>,
-    notify: Arc<Notify>,
+    wakeups: Arc<Wakeups>,
 }
 
 impl News {
     /// Waits until a commit may hold something for the peer; returns at once if one did since the
     /// last call or since the creation.
     pub async fn wait(&self) {
-        self.notify.notified().await;
+        tokio::select! {
+            biased;
+            () = self.wakeups.own.notified() => return,
+            () = self.wakeups.received.notified() => {}
+        }
+        // A wait that is dropped now loses nothing, because its request ends.
+        let _ = timeout(RECEIVED_PAUSE, self.wakeups.own.notified()).await;
     }
 }
 
@@ -110,6 +145,7 @@ impl Drop for News {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -137,7 +173,9 @@ mod tests {
                         watchers.publish(&Touched::of_scope(AppId(1), peer(1)));
                     } else {
                         match watcher_step {
-                            0 => news = Some(watchers.watch(&peer(1), Some(AppId(1)))),
+                            0 => {
+                                news = Some(watchers.watch(&peer(1), Some(AppId(1)), Exported::Own))
+                            }
                             1 => seen = is_committed,
                             _ => woken = is_woken(news.as_ref().unwrap()),
                         }
@@ -156,7 +194,7 @@ mod tests {
     #[test]
     fn wakes_the_touched_peers_of_the_touched_app_only() {
         let watchers = Arc::new(Watchers::default());
-        let watch = |app, number| watchers.watch(&peer(number), Some(AppId(app)));
+        let watch = |app, number| watchers.watch(&peer(number), Some(AppId(app)), Exported::Own);
         let all = [watch(1, 1), watch(1, 2), watch(2, 1), watch(2, 2)];
         let woken = || all.iter().map(is_woken).collect::<Vec<_>>();
         watchers.publish(&Touched::default());
@@ -169,10 +207,10 @@ mod tests {
         assert_eq!(woken(), [false, true, false, true]);
         watchers.publish(&Touched::of_everything());
         assert_eq!(woken(), [true; 4]);
-        let outside = watchers.watch(&peer(1), None);
+        let outside = watchers.watch(&peer(1), None, Exported::Own);
         watchers.publish(&Touched::of_everything());
         assert!(!is_woken(&outside), "no app, no news");
-        let both = watchers.watch(&peer(1), [AppId(1), AppId(2)]);
+        let both = watchers.watch(&peer(1), [AppId(1), AppId(2)], Exported::Own);
         for app in [1, 2] {
             watchers.publish(&Touched::of_scope(AppId(app), peer(1)));
             assert!(is_woken(&both), "app {app}");
@@ -181,13 +219,30 @@ mod tests {
         assert!(!is_woken(&both));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn received_rows_wake_only_watchers_of_sessions_that_send_them() {
+        let watchers = Arc::new(Watchers::default());
+        let watch = |exported| watchers.watch(&peer(1), Some(AppId(1)), exported);
+        let (own, all) = (watch(Exported::Own), watch(Exported::All));
+        watchers.publish(&Touched::of_received(AppId(1), peer(1)));
+        assert!(!is_woken(&own));
+        let start = Instant::now();
+        all.wait().await;
+        assert_eq!(start.elapsed(), RECEIVED_PAUSE, "rows that come together");
+        watchers.publish(&Touched::of_received(AppId(1), peer(2)));
+        assert_eq!((is_woken(&own), is_woken(&all)), (false, false));
+        watchers.publish(&Touched::of_received(AppId(1), peer(1)));
+        watchers.publish(&Touched::of_scope(AppId(1), peer(1)));
+        assert_eq!((is_woken(&own), is_woken(&all)), (true, true));
+    }
+
     #[test]
     fn a_dropped_watcher_leaves_nothing_behind() {
         let watchers = Arc::new(Watchers::default());
         for _ in 0..100 {
-            drop(watchers.watch(&peer(1), [AppId(1), AppId(2)]));
+            drop(watchers.watch(&peer(1), [AppId(1), AppId(2)], Exported::Own));
         }
-        let kept = watchers.watch(&peer(1), Some(AppId(1)));
+        let kept = watchers.watch(&peer(1), Some(AppId(1)), Exported::Own);
         assert_eq!(watchers.0.lock().waiting.len(), 1);
         drop(kept);
         assert!(watchers.0.lock().waiting.is_empty());

@@ -17,11 +17,11 @@ use crate::store::{IdentityRow, ParentRow, ScopeId};
 #[derive(Debug, Default)]
 pub(super) struct TxCache {
     pub(super) identities: BTreeMap<Oid, IdentityRow>,
-    /// Scopes whose present readers were touched, and whether by an own row.
-    pub(super) touched: BTreeSet<(ScopeId, bool)>,
-    /// Scopes whose former readers were touched, and whether by an own row. Each has the lowest
-    /// `created_seq` of such a row.
-    pub(super) touched_former: BTreeMap<(ScopeId, bool), u64>,
+    /// Scopes whose present readers were touched, each with the sender of the row.
+    pub(super) touched: BTreeSet<(ScopeId, Option<i64>)>,
+    /// Scopes whose former readers were touched, each with the sender of the row, and with the
+    /// lowest `created_seq` of such a row.
+    pub(super) touched_former: BTreeMap<(ScopeId, Option<i64>), u64>,
     /// Rights of identities by scope and list; `None`: the founding list.
     pub(super) rights: BTreeMap<(ScopeId, Option<i64>, Oid), Option<Rights>>,
     /// Parents that other objects refer to.

@@ -1,5 +1,6 @@
 //! Setting the bit of a new domain in the rows that its app has already, in portions
-//! (docs/DECISIONS.md 7).
+//! (docs/DECISIONS.md 7). Received rows of scopes that an earlier version stored get their bits in
+//! the same way.
 //!
 //! The rows keep their `change_seq`, so that peers of other domains receive nothing twice.
 //! Invariant: a portion ends with a whole change group, and its position is stored in the same
@@ -9,7 +10,7 @@ use super::error::SaveError;
 use super::manager::GraphManager;
 use super::rights::travel_type;
 use crate::op_context::AppId;
-use crate::store::{AppTable, ParentRow, StoreError};
+use crate::store::{AppTable, ParentRow, RECEIVED_FLAG, StoreError};
 
 /// Most objects that one portion examines.
 const EXAMINED_MAX: usize = 4096;
@@ -18,6 +19,14 @@ const CHANGED_MAX: usize = 256;
 /// Most rows of both tables that one portion changes, besides the last change group. An object has
 /// up to 256 Attrs.
 const ROWS_CHANGED_MAX: usize = 1024;
+
+/// A row that becomes exported, as a received one.
+fn received(row: &ParentRow) -> ParentRow {
+    ParentRow {
+        sync_flags: RECEIVED_FLAG,
+        ..row.clone()
+    }
+}
 
 impl GraphManager<'_> {
     /// Sets the bit of a domain in one portion of the rows of its app. `span` is the last
@@ -50,7 +59,10 @@ impl GraphManager<'_> {
             for row in group {
                 if types.contains(&travel_type(self.tx, app, row)?) {
                     changed += 1;
-                    all_rows += self.tx.set_flag(app, row.id, bit)?;
+                    all_rows += self.tx.set_flag(app, row, bit)?;
+                    if row.sync_flags == 0 {
+                        self.touch(app, &received(row))?;
+                    }
                 }
             }
             position = group.last().map(|row| row.change_seq.cast_signed());

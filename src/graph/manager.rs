@@ -180,18 +180,19 @@ impl GraphManager<'_> {
             return Ok(());
         }
         self.touch_former(app, row)?;
-        let touched = (row.scope_id, is_own);
+        let touched = (row.scope_id, row.origin);
         if !self.cache.borrow_mut().touched.insert(touched) {
             return Ok(());
         }
         let readers = self.tx.readers(row.scope_id)?;
+        let sender = self.sender_of(row)?;
         self.look_at(readers.len());
         for reader in &readers {
             let Some(home) = self.identity(reader)?.map(|reader| reader.home) else {
                 continue;
             };
             if home != self.this_node {
-                self.touch_scope_of(app, home, is_own);
+                self.touch_scope_of(app, home, sender);
                 // A scope without an exported row is in no peer's way.
                 if is_first {
                     memory.raise_readers(home, row.change_seq);
@@ -201,21 +202,33 @@ impl GraphManager<'_> {
         Ok(())
     }
 
-    fn touch_scope_of(&mut self, app: &AppTable, home: PeerId, is_own: bool) {
-        match is_own {
-            true => self.env.touched.add_scope_of(app.id, home),
-            false => self.env.touched.add_received_of(app.id, home),
+    /// The peer that sent a received row; a forgotten one too. `None`: the row was made here.
+    fn sender_of(&self, row: &ParentRow) -> Result<Option<PeerId>, StoreError> {
+        let Some(origin) = row.origin else {
+            return Ok(None);
+        };
+        let sender = self.tx.peer_by_number(origin)?;
+        let sender = sender.ok_or(StoreError::Inconsistent("a row without its sender"))?;
+        Ok(Some(sender))
+    }
+
+    /// Notes that a node may read a row. Its sender has it.
+    fn touch_scope_of(&mut self, app: &AppTable, home: PeerId, sender: Option<PeerId>) {
+        match sender {
+            None => self.env.touched.add_scope_of(app.id, home),
+            Some(sender) if sender == home => {}
+            Some(_) => self.env.touched.add_received_of(app.id, home),
         }
     }
 
     /// Notes which former readers may read a row that was just written. One that this write closed
     /// is noted already.
     fn touch_former(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
-        let (scope, since, is_own) = (row.scope_id, row.created_seq, row.sync_flags > 0);
+        let (scope, since) = (row.scope_id, row.created_seq);
         if !row.reaches_former_readers() || since == row.change_seq {
             return Ok(());
         }
-        let touched = (scope, is_own);
+        let touched = (scope, row.origin);
         let known = self.cache.borrow().touched_former.get(&touched).copied();
         if known.is_some_and(|known| known <= since) {
             return Ok(());
@@ -230,10 +243,11 @@ impl GraphManager<'_> {
             self.env.touched.add_everything();
             return Ok(());
         }
+        let sender = self.sender_of(row)?;
         for reader in &former {
             let home = self.identity(reader)?.map(|reader| reader.home);
             if let Some(home) = home.filter(|home| *home != self.this_node) {
-                self.touch_scope_of(app, home, is_own);
+                self.touch_scope_of(app, home, sender);
             }
         }
         Ok(())

@@ -427,7 +427,7 @@ impl GraphManager<'_> {
         identities: impl Iterator<Item = &'i Oid>,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        let is_other = |(touched, _): &(ScopeId, bool)| *touched != scope;
+        let is_other = |(touched, _): &(ScopeId, Option<i64>)| *touched != scope;
         self.cache.borrow_mut().touched.retain(is_other);
         for identity in identities {
             if let Some(known) = self.identity(identity)? {

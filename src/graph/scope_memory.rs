@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use bastion::{Feature, Features};
 use keys::PeerId;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -34,6 +35,16 @@ pub enum Exported {
     Own,
     /// Those of scopes that were received too.
     All,
+}
+
+impl Exported {
+    /// The rows that a session with these features sends.
+    pub fn of(features: &Features) -> Self {
+        match features.has(Feature::Relay) {
+            true => Self::All,
+            false => Self::Own,
+        }
+    }
 }
 
 /// The newest exported change of each scope.

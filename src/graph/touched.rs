@@ -125,6 +125,12 @@ impl Touched {
         touched
     }
 
+    pub(crate) fn of_received(app: AppId, peer: PeerId) -> Self {
+        let mut touched = Self::default();
+        touched.add_received_of(app, peer);
+        touched
+    }
+
     pub(crate) fn of_public(app: AppId) -> Self {
         let mut touched = Self::default();
         touched.add_public(app);

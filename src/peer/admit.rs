@@ -3,7 +3,7 @@
 //! Input is the result of a handshake, whichever side dialled; output is rows. [`super::service`]
 //! starts the session. Invariant: nothing is stored of a banned peer.
 
-use bastion::{Admitted, Tier};
+use bastion::{Admitted, Feature, Tier};
 use keys::{PeerId, error_chain};
 
 use crate::engine::{CoreHandle, EngineError};
@@ -50,6 +50,7 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
     );
     let domains = admitted.domains().to_vec();
     let tier = admitted.tier();
+    let relays = admitted.features().has(Feature::Relay);
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
     let noted = core
@@ -71,6 +72,7 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
                 epoch,
                 tier,
                 last_contact: graph.now(),
+                relays,
             })?;
             if dialled {
                 graph.tx().put_ticket(&peer, ticket.as_deref())?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keys::error_chain;
 use tokio::time::sleep;
 
+use super::elsewhere::Elsewhere;
 use super::handle::{SessionError, SessionHandle};
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
@@ -23,9 +24,28 @@ pub(super) struct SessionContext {
     pub(super) domains: Vec<String>,
     pub(super) quota_log: Arc<QuotaLog>,
     pub(super) budget: Arc<ProcessorBudget>,
+    pub(super) elsewhere: Arc<Elsewhere>,
+}
+
+/// What receiving a package needs of a session and its node.
+#[derive(Clone, Copy)]
+pub(super) struct Puller<'s> {
+    pub(super) engine: &'s CoreHandle,
+    pub(super) budget: &'s ProcessorBudget,
+    pub(super) handle: &'s SessionHandle,
+    pub(super) elsewhere: &'s Elsewhere,
 }
 
 impl SessionContext {
+    pub(super) fn puller(&self) -> Puller<'_> {
+        Puller {
+            engine: &self.core,
+            budget: &self.budget,
+            handle: &self.handle,
+            elsewhere: &self.elsewhere,
+        }
+    }
+
     /// Waits, at most until the session ends: then the error is [`SessionError::Over`].
     pub(super) async fn pause(&self, pause: Duration) -> Result<(), SessionError> {
         tokio::select! {

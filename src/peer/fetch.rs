@@ -6,37 +6,42 @@
 //! has was applied, waits, was refused or was noted to be pulled again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keys::{Oid, SignedObject};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::handle::{SessionError, SessionHandle};
+use super::context::Puller;
+use super::elsewhere::WAIT_MAX;
+use super::handle::SessionError;
 use super::message::{Fetch, SessionMessage};
-use super::processor_budget::ProcessorBudget;
 use super::receive::{SyncError, apply_parts};
-use crate::engine::CoreHandle;
 use crate::state_engine::{
-    AppliedPackage, CheckedObject, OBJECT_COST, PackageWork, Stubs, VerifiedPackage,
+    AppliedPackage, CheckedObject, Lacking, OBJECT_COST, PackageWork, Stubs, VerifiedPackage,
 };
 
 /// Most owners whose records one request asks for.
 const OWNERS_MAX: usize = 64;
 
-/// What fetches share: this node, the session, and the package.
+/// Pause between two looks for what other sessions brought meanwhile.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// What fetches share: the session and the package.
 pub(super) struct Fetching<'f> {
-    pub(super) engine: &'f CoreHandle,
-    pub(super) budget: &'f ProcessorBudget,
-    pub(super) handle: &'f SessionHandle,
+    pub(super) puller: Puller<'f>,
     pub(super) package: &'f VerifiedPackage,
     pub(super) is_again: bool,
 }
 
 impl Fetching<'_> {
     /// Fetches and applies what this node lacks, records of owners first.
-    pub(super) async fn run(&self, stubs: Stubs) -> Result<AppliedPackage, SyncError> {
-        let domain = self.package.domain().to_owned();
-        let looking = self.engine.read(move |view| view.lacking(&domain, &stubs));
-        let lacking = looking.await?;
+    pub(super) async fn run(&self, stubs: Arc<Stubs>) -> Result<AppliedPackage, SyncError> {
+        let mut lacking = self.look(&stubs).await?;
+        if self.puller.handle.may_wait() {
+            lacking = self.wait(&stubs, lacking).await?;
+        }
+        let _in_progress = self.puller.elsewhere.begin(&lacking.objects);
         let mut sum = AppliedPackage::default();
         for owners in lacking.owners.chunks(OWNERS_MAX) {
             let to_work = |objects| PackageWork::records(self.package, objects);
@@ -45,6 +50,49 @@ impl Fetching<'_> {
         let to_work = |objects| PackageWork::fetched(self.package, self.is_again, objects);
         sum.add(&self.fetch_all(lacking.objects, false, to_work).await?);
         Ok(sum)
+    }
+
+    async fn look(&self, stubs: &Arc<Stubs>) -> Result<Lacking, SyncError> {
+        let (domain, stubs) = (self.package.domain().to_owned(), stubs.clone());
+        let looking = self
+            .puller
+            .engine
+            .read(move |view| view.lacking(&domain, &stubs));
+        Ok(looking.await?)
+    }
+
+    /// Waits as long as other sessions may bring what this node lacks, at most [`WAIT_MAX`]. Returns
+    /// what it lacks then.
+    async fn wait(&self, stubs: &Arc<Stubs>, mut lacking: Lacking) -> Result<Lacking, SyncError> {
+        let (handle, domain) = (self.puller.handle, self.package.domain());
+        let mut changes = self.puller.engine.changes();
+        let until = Instant::now() + WAIT_MAX;
+        let may_come = |lacking: &Lacking| {
+            lacking.objects.iter().any(|oid| {
+                let object = (oid, lacking.homes.get(oid));
+                self.puller
+                    .elsewhere
+                    .may_bring(handle.peer(), object, domain)
+            })
+        };
+        while may_come(&lacking) {
+            let changed = async {
+                sleep(LOOK_PAUSE).await;
+                // The core runs as long as its handle exists.
+                let _ = timeout(LOOK_PAUSE, changes.changed()).await;
+            };
+            tokio::select! {
+                biased;
+                () = handle.closed().cancelled() => return Err(SessionError::Over.into()),
+                () = sleep_until(until) => {
+                    handle.end_waits();
+                    return self.look(stubs).await;
+                }
+                () = changed => {}
+            }
+            lacking = self.look(stubs).await?;
+        }
+        Ok(lacking)
     }
 
     /// Fetches objects until the peer has looked up all of them.
@@ -58,19 +106,19 @@ impl Fetching<'_> {
         while !oids.is_empty() {
             let (objects, looked_up) = self.fetch_once(&oids, records).await?;
             let wanted: BTreeSet<Oid> = oids.drain(..looked_up).collect();
-            let mut charge = self.budget.begin(
-                self.handle.peer(),
-                self.handle.info().tier,
+            let mut charge = self.puller.budget.begin(
+                self.puller.handle.peer(),
+                self.puller.handle.info().tier,
                 objects.iter().map(|it| it.bytes().len()).sum(),
             );
-            let checked = self.engine.verify_objects(objects).await?;
+            let checked = self.puller.engine.verify_objects(objects).await?;
             charge.set_objects(checked.iter().map(CheckedObject::cost).sum());
             let is_wanted =
                 |it: &CheckedObject| records || it.oid().is_some_and(|oid| wanted.contains(&oid));
             if !checked.iter().all(is_wanted) {
                 return Err(SessionError::Misbehaved("an object that was not fetched").into());
             }
-            let applied = apply_parts(self.engine, to_work(checked)).await;
+            let applied = apply_parts(self.puller.engine, to_work(checked)).await;
             let applied = applied.map_err(SyncError::Apply)?;
             let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
             charge.forgive(OBJECT_COST.saturating_mul(added));
@@ -95,10 +143,10 @@ impl Fetching<'_> {
         };
         tokio::select! {
             biased;
-            () = self.handle.closed().cancelled() => return Err(SessionError::Over.into()),
-            () = self.budget.wait(self.handle.peer()) => {}
+            () = self.puller.handle.closed().cancelled() => return Err(SessionError::Over.into()),
+            () = self.puller.budget.wait(self.puller.handle.peer()) => {}
         }
-        match self.handle.request(Duration::ZERO, fetch).await? {
+        match self.puller.handle.request(Duration::ZERO, fetch).await? {
             SessionMessage::Fetched(batch) => {
                 let looked_up = usize::try_from(batch.looked_up).unwrap_or(usize::MAX);
                 let objects = batch.objects().map_err(SessionError::from)?;

@@ -83,6 +83,8 @@ pub struct SessionHandle {
     closed: CancellationToken,
     /// The code for `bye`, if this node ended the session for a reason; the first one counts.
     end_code: OnceLock<EndCode>,
+    /// Whether packages of the peer may wait for objects from other sessions.
+    may_wait: AtomicBool,
     /// Notified of every frame that arrives.
     frames_read: watch::Sender<()>,
     /// Notified of every package of the peer that was applied.
@@ -107,6 +109,7 @@ impl SessionHandle {
             next_id: AtomicU64::new(1),
             closed: stop.child_token(),
             end_code: OnceLock::new(),
+            may_wait: AtomicBool::new(true),
             frames_read: watch::Sender::new(()),
             packages: watch::Sender::new(()),
             reply_deadline: Duration::from_secs(config.reply_deadline_s),
@@ -127,6 +130,16 @@ impl SessionHandle {
     /// The features that both nodes offer.
     pub fn features(&self) -> &Features {
         &self.info.features
+    }
+
+    /// Whether packages of the peer may wait for objects from other sessions.
+    pub(super) fn may_wait(&self) -> bool {
+        self.may_wait.load(Ordering::Relaxed)
+    }
+
+    /// Lets no package of the peer wait any more.
+    pub(super) fn end_waits(&self) {
+        self.may_wait.store(false, Ordering::Relaxed);
     }
 
     /// Trace id of the session's span and writes.

@@ -20,6 +20,7 @@ mod backoff;
 mod context;
 pub mod dialler;
 pub mod duplicates;
+mod elsewhere;
 mod end_code;
 mod fetch;
 pub mod handle;

@@ -15,6 +15,7 @@ use super::context::SessionContext;
 use super::handle::SessionError;
 use super::push::push_once;
 use super::receive::SyncError;
+use crate::graph::Exported;
 use crate::store::StoreError;
 
 /// Pause between two pushes of a domain. Changes that come meanwhile share the next one.
@@ -22,7 +23,10 @@ const PUSH_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pushes a domain whenever the peer may not have all of it, until the session ends.
 pub(super) async fn keep_emptying_outbox(session: &SessionContext, domain: &str) {
-    let news = session.core.watch(session.handle.peer(), domain);
+    // A push has only objects of this node.
+    let news = session
+        .core
+        .watch(session.handle.peer(), domain, Exported::Own);
     let mut backoff = Backoff::new(&session.config);
     let mut is_start = true;
     loop {

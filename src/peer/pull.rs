@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use super::context::SessionContext;
-use super::handle::{SessionError, SessionHandle};
+use super::context::{Puller, SessionContext};
+use super::handle::SessionError;
 use super::message::{Pull, SessionMessage};
-use super::processor_budget::ProcessorBudget;
-use super::receive::{ReceivedPackage, Receiver, Requested, SyncError, receive_package};
-use crate::engine::CoreHandle;
+use super::receive::{ArrivedPackage, ReceivedPackage, Requested, SyncError};
 use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
 
 /// The result of one round of a pull.
@@ -37,20 +35,19 @@ fn is_repeated(next: &NextPull, package: &ReceivedPackage) -> bool {
 /// Scopes that are to be pulled again come first, without waiting. If their request fails, they are
 /// put off, so that they do not block what is new.
 pub(super) async fn pull_once(
-    engine: &CoreHandle,
-    budget: &ProcessorBudget,
-    handle: &SessionHandle,
+    puller: Puller<'_>,
     domain: &str,
     wait_s: u32,
 ) -> Result<PullOutcome, SyncError> {
+    let Puller { engine, handle, .. } = puller;
     let (peer, name, now) = (*handle.peer(), domain.to_owned(), engine.now());
     let next = engine
         .read(move |view| view.next_pull(&peer, &name, now))
         .await?;
     if next.again.is_some() {
-        pull_again_at(engine, budget, handle, domain, next).await
+        pull_again_at(puller, domain, next).await
     } else {
-        pull_at(engine, budget, handle, domain, wait_s, next).await
+        pull_at(puller, domain, wait_s, next).await
     }
 }
 
@@ -65,7 +62,7 @@ pub(super) async fn pull_news(
     let next = engine
         .read(move |view| view.next_news(&peer, &name))
         .await?;
-    pull_at(engine, &session.budget, handle, domain, wait_s, next).await
+    pull_at(session.puller(), domain, wait_s, next).await
 }
 
 /// Pulls scopes of a domain again, once; none if none are due.
@@ -81,19 +78,18 @@ pub(super) async fn pull_again(
     if next.again.is_none() {
         return Ok(None);
     }
-    let pulled = pull_again_at(engine, &session.budget, handle, domain, next).await;
+    let pulled = pull_again_at(session.puller(), domain, next).await;
     pulled.map(Some)
 }
 
 /// Pulls scopes again from a position. If that fails, they are put off.
 async fn pull_again_at(
-    engine: &CoreHandle,
-    budget: &ProcessorBudget,
-    handle: &SessionHandle,
+    puller: Puller<'_>,
     domain: &str,
     next: NextPull,
 ) -> Result<PullOutcome, SyncError> {
-    let pulled = pull_at(engine, budget, handle, domain, 0, next).await;
+    let Puller { engine, handle, .. } = puller;
+    let pulled = pull_at(puller, domain, 0, next).await;
     let is_over = matches!(pulled, Err(SyncError::Session(SessionError::Over)));
     if pulled.is_err() && !is_over {
         let (peer, name) = (*handle.peer(), domain.to_owned());
@@ -106,13 +102,12 @@ async fn pull_again_at(
 
 /// Pulls a domain once from a position.
 async fn pull_at(
-    engine: &CoreHandle,
-    budget: &ProcessorBudget,
-    handle: &SessionHandle,
+    puller: Puller<'_>,
     domain: &str,
     wait_s: u32,
     next: NextPull,
 ) -> Result<PullOutcome, SyncError> {
+    let Puller { engine, handle, .. } = puller;
     let pull = |id| {
         SessionMessage::Pull(Pull {
             id,
@@ -128,19 +123,14 @@ async fn pull_at(
     tokio::select! {
         biased;
         () = handle.closed().cancelled() => return Err(SessionError::Over.into()),
-        () = budget.wait(handle.peer()) => {}
+        () = puller.budget.wait(handle.peer()) => {}
     }
     match handle.request(wait, pull).await? {
         SessionMessage::Package(body) => {
             let requested = Requested::Domain(domain, next.again.clone());
-            let package = receive_package(
-                engine,
-                budget,
-                Receiver::Fetches(handle),
-                requested,
-                &body.body,
-            )
-            .await?;
+            let arrived =
+                ArrivedPackage::verify(engine, puller.budget, handle.info(), requested, &body.body);
+            let package = arrived.await?.apply(engine, Some(puller)).await?;
             if is_repeated(&next, &package) {
                 return Err(PackageFault::Window.into());
             }

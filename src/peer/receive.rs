@@ -6,11 +6,13 @@
 //! the transaction that writes the rows. Invariant: the cursor moves with a package's last part.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keys::Epoch;
 
+use super::context::Puller;
 use super::fetch::Fetching;
-use super::handle::{SessionError, SessionHandle, SessionInfo};
+use super::handle::{SessionError, SessionInfo};
 use super::message::DomainKey;
 use super::processor_budget::{Charge, ProcessorBudget};
 use crate::engine::{CoreHandle, EngineError};
@@ -83,7 +85,6 @@ impl Requested<'_> {
 pub(super) struct ArrivedPackage<'b> {
     package: VerifiedPackage,
     again: Option<PullAgain>,
-    budget: &'b ProcessorBudget,
     charge: Charge<'b>,
 }
 
@@ -98,37 +99,16 @@ pub(super) struct ReceivedPackage {
     pub(super) applied: AppliedPackage,
 }
 
-/// Verifies a package against the session, checks its objects' signatures on every core, and
-/// applies it. The package is charged to the peer's `budget` of processor time, for which the
-/// caller has waited.
-pub(super) async fn receive_package(
+/// Verifies a push against the session, checks its objects' signatures on every core, and applies
+/// it. The package is charged to the peer's `budget` of processor time.
+pub(super) async fn receive_push(
     engine: &CoreHandle,
     budget: &ProcessorBudget,
-    session: Receiver<'_>,
-    requested: Requested<'_>,
+    session: &SessionInfo,
     bytes: &[u8],
 ) -> Result<ReceivedPackage, SyncError> {
-    let info = session.info();
-    let arrived = ArrivedPackage::verify(engine, budget, info, requested, bytes).await?;
-    arrived.apply(engine, session).await
-}
-
-/// The session of a package.
-#[derive(Clone, Copy)]
-pub(super) enum Receiver<'s> {
-    /// It may fetch what the package's stubs name.
-    Fetches(&'s SessionHandle),
-    /// It applies a push, which has no stubs.
-    Applies(&'s SessionInfo),
-}
-
-impl<'s> Receiver<'s> {
-    fn info(self) -> &'s SessionInfo {
-        match self {
-            Self::Fetches(handle) => handle.info(),
-            Self::Applies(info) => info,
-        }
-    }
+    let arrived = ArrivedPackage::verify(engine, budget, session, Requested::Nothing, bytes);
+    arrived.await?.apply(engine, None).await
 }
 
 impl<'b> ArrivedPackage<'b> {
@@ -177,7 +157,6 @@ impl<'b> ArrivedPackage<'b> {
         Ok(Self {
             package,
             again,
-            budget,
             charge,
         })
     }
@@ -193,26 +172,21 @@ impl<'b> ArrivedPackage<'b> {
     }
 
     /// Fetches what the stubs name and this node lacks. Then checks the objects' signatures on every
-    /// core, and applies the package.
+    /// core, and applies the package. A push, which has no `puller`, has no stubs.
     pub(super) async fn apply(
         mut self,
         engine: &CoreHandle,
-        session: Receiver<'_>,
+        puller: Option<Puller<'_>>,
     ) -> Result<ReceivedPackage, SyncError> {
         let mut package = self.package;
         let mut fetched = AppliedPackage::default();
         if let Some(stubs) = package.take_stubs() {
-            let Receiver::Fetches(handle) = session else {
-                return Err(PackageFault::Stubs.into());
-            };
             let fetching = Fetching {
-                engine,
-                budget: self.budget,
-                handle,
+                puller: puller.ok_or(PackageFault::Stubs)?,
                 package: &package,
                 is_again: self.again.is_some(),
             };
-            fetched = fetching.run(stubs).await?;
+            fetched = fetching.run(Arc::new(stubs)).await?;
         }
         let objects = engine.verify_objects(package.take_objects()).await?;
         let costs = objects.iter().map(CheckedObject::cost);

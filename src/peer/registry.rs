@@ -186,6 +186,13 @@ impl SessionRegistry {
         EnterOutcome::Listed
     }
 
+    /// Whether a peer has a session in which a domain is shared.
+    pub(super) fn shares_now(&self, peer: &PeerId, domain: &str) -> bool {
+        let sessions = self.0.sessions.lock();
+        let live = sessions.get(peer).filter(|session| !session.is_over());
+        live.is_some_and(|session| session.domains.iter().any(|name| name == domain))
+    }
+
     /// Notes that it is known whether this session is alive.
     pub(super) fn clear_probing(&self, handle: &Arc<SessionHandle>) {
         let mut sessions = self.0.sessions.lock();

@@ -21,10 +21,11 @@ use super::message::{
 };
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::{Receiver, Requested, SyncError, receive_package};
+use super::receive::{SyncError, receive_push};
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
+use crate::graph::Exported;
 use crate::state_engine::{
     ApplyPackageError, EpochError, OwnEpoch, PullReply, PullRequest, RecoveryRequest, WindowFault,
 };
@@ -188,7 +189,8 @@ impl RequestServer {
             0
         };
         let until = Instant::now() + Duration::from_secs(wait_s);
-        let news = self.core.watch(peer, &request.domain);
+        let exported = Exported::of(&session.features);
+        let news = self.core.watch(peer, &request.domain, exported);
         let mut has_waited = false;
         let (answer, build_permit) = loop {
             let asked = request.clone();
@@ -351,13 +353,7 @@ impl RequestServer {
         let peer = &session.peer;
         // The session holds the permit for pushes meanwhile, and ends this with itself.
         self.budget.wait(peer).await;
-        let received = receive_package(
-            &self.core,
-            &self.budget,
-            Receiver::Applies(session),
-            Requested::Nothing,
-            &push.body,
-        );
+        let received = receive_push(&self.core, &self.budget, session, &push.body);
         match received.await {
             Ok(package) => {
                 if package.applied.written > 0 {

@@ -17,7 +17,8 @@ use tracing::{Instrument as _, Span};
 
 use super::admit::{self, AdmitError};
 use super::again::keep_pulling_again;
-use super::context::SessionContext;
+use super::context::{Puller, SessionContext};
+use super::elsewhere::Elsewhere;
 use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::outbox::keep_emptying_outbox;
@@ -47,6 +48,7 @@ struct ServiceState {
     config: SyncConfig,
     server: RequestServer,
     registry: SessionRegistry,
+    elsewhere: Arc<Elsewhere>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -57,6 +59,7 @@ impl SyncService {
         let server = RequestServer::new(core.clone(), &config);
         let registry = SessionRegistry::new(core.context().keys.peer_id(), config.clone());
         Self(Arc::new(ServiceState {
+            elsewhere: Arc::new(Elsewhere::new(registry.clone())),
             core,
             config,
             server,
@@ -237,6 +240,7 @@ impl SyncService {
             domains,
             quota_log: self.0.server.quota_log().clone(),
             budget: self.0.server.budget().clone(),
+            elsewhere: self.0.elsewhere.clone(),
         });
         let tasks = spawn_tasks(&session);
         let server = self.0.server.traced(handle.trace());
@@ -265,8 +269,13 @@ impl SyncService {
         let (session, core) = self.session(peer)?;
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let budget = self.0.server.budget();
-            let outcome = pull_once(&core, budget, &session.handle, domain, 0).await?;
+            let puller = Puller {
+                engine: &core,
+                budget: self.0.server.budget(),
+                handle: &session.handle,
+                elsewhere: &self.0.elsewhere,
+            };
+            let outcome = pull_once(puller, domain, 0).await?;
             let more = outcome.more;
             outcomes.push(outcome);
             if !more {

@@ -8,12 +8,14 @@ use keys::{Epoch, PeerId};
 use tokio_util::sync::CancellationToken;
 
 use super::context::SessionContext;
+use super::elsewhere::Elsewhere;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::message::{PackageBody, Pull, RequestRefusal, SessionMessage, UpToDate};
 use super::processor_budget::ProcessorBudget;
+use super::registry::SessionRegistry;
 use super::serve::RequestServer;
 use super::session::SessionDriver;
-use super::testing::{TestCore, info};
+use super::testing::{TestCore, info, manual};
 use crate::config::SyncConfig;
 use crate::state_engine::Quotas;
 
@@ -175,8 +177,14 @@ impl RunningSession {
             domains: domains.iter().map(ToString::to_string).collect(),
             quota_log: Arc::default(),
             budget: Arc::new(ProcessorBudget::new(Quotas::default())),
+            elsewhere: Arc::new(elsewhere(node)),
         })
     }
+}
+
+/// What sessions share of a node without other sessions.
+pub(super) fn elsewhere(node: &TestCore) -> Elsewhere {
+    Elsewhere::new(SessionRegistry::new(node.peer_id(), manual()))
 }
 
 pub(super) fn run_session(node: &TestCore, peer: PeerId, config: &SyncConfig) -> RunningSession {

@@ -130,6 +130,7 @@ impl TestCore {
             epoch,
             tier,
             last_contact: Timestamp(NOW),
+            relays: false,
         };
         self.core
             .write(move |core, now| {

@@ -20,7 +20,7 @@ use super::context::SessionContext;
 use super::handle::SessionError;
 use super::message::{DomainKey, SessionMessage, Watch};
 use super::pull::pull_news;
-use super::receive::{ArrivedPackage, Receiver, Requested, SyncError};
+use super::receive::{ArrivedPackage, Requested, SyncError};
 use super::timers::{LIVE_PULL_PAUSE, pause_after, pull_wait_s};
 use crate::schema::identities;
 use crate::state_engine::PackageFault;
@@ -237,8 +237,8 @@ impl<'s> Watcher<'s> {
         let applied = if arrived.window().to_seq <= *last_seq {
             Err(PackageFault::Window.into())
         } else {
-            let receiver = Receiver::Fetches(&self.session.handle);
-            arrived.apply(&self.session.core, receiver).await
+            let puller = self.session.puller();
+            arrived.apply(puller.engine, Some(puller)).await
         };
         if let Some(package) = domain.note(applied)? {
             self.session.note_applied(&package.applied);

@@ -41,8 +41,8 @@ pub struct PullRequest {
     /// The features of the session, which the package's signature covers.
     pub features: Features,
     /// With the feature `relay`: the highest number when the session began. Objects of this node
-    /// above it are sent whole, because the peer cannot have them from elsewhere. `None`: all
-    /// objects are sent whole, as in a push.
+    /// above it are sent whole, because the peer cannot have them from elsewhere. `None`: a push,
+    /// in which all objects are whole. It ends before the first received one, which the peer pulls.
     pub whole_after: Option<u64>,
 }
 
@@ -51,14 +51,6 @@ impl PullRequest {
     fn whole_after(&self) -> Option<u64> {
         self.whole_after
             .filter(|_| self.features.has(Feature::Relay))
-    }
-
-    /// The rows that the session sends.
-    fn exported(&self) -> Exported {
-        match self.features.has(Feature::Relay) {
-            true => Exported::All,
-            false => Exported::Own,
-        }
     }
 }
 
@@ -114,6 +106,8 @@ pub(super) struct Answer {
     to_seq: u64,
     head: u64,
     named: Named,
+    /// Whether a push ended before a received object.
+    is_cut: bool,
 }
 
 impl Answer {
@@ -177,7 +171,8 @@ impl View<'_> {
         let heads = (head, newest);
         let (answer, examined) = self.answer(request, &shared, last_seq, heads, entries_max)?;
         let is_short = answer.to_seq == head && head - last_seq < QUIET_STRETCH;
-        if !answer.has_news() && is_short && request.again.is_none() {
+        let is_empty = answer.is_cut || is_short && request.again.is_none();
+        if !answer.has_news() && is_empty {
             return Ok(Look::nothing(in_intersection, examined));
         }
         Ok(Look {
@@ -244,7 +239,7 @@ impl View<'_> {
             .peers
             .get(&self.rows, &memory.scopes, &request.peer, newest)?;
         let again = self.scopes_again(app, request)?;
-        let exported = request.exported();
+        let exported = Exported::of(&request.features);
         let late = match &again {
             None => {
                 let known = (&memory.scopes, exported);
@@ -276,22 +271,30 @@ impl View<'_> {
             bytes: late.scopes.len() * Package::NAME_BYTES,
             ..Collected::default()
         };
+        let mut cut_at = None;
         while !collected.is_full
+            && cut_at.is_none()
             && let Some(batch) = selector.next_batch()?
         {
             for group in batch.chunk_by(|one, other| one.change_seq == other.change_seq) {
                 let rows = self.load_group(app, group, &hidden)?;
                 selector.charge(LOAD_COST * (group.len() - rows.len()));
+                if let Some(row) = rows.iter().find(|row| row.origin.is_some())
+                    && request.whole_after.is_none()
+                {
+                    cut_at = Some(row.change_seq);
+                    break;
+                }
                 self.collect(app, &rows, request.whole_after(), &mut collected)?;
                 if collected.is_full {
                     break;
                 }
             }
         }
-        let to_seq = if collected.is_full {
-            collected.last_group
-        } else {
-            selector.reached()
+        let to_seq = match cut_at {
+            Some(change_seq) => change_seq - 1,
+            None if collected.is_full => collected.last_group,
+            None => selector.reached(),
         };
         debug_assert!(to_seq <= head, "rows above the head may lack the bit");
         let answer = Answer {
@@ -300,6 +303,7 @@ impl View<'_> {
             to_seq,
             head,
             named: self.named(&late, to_seq)?,
+            is_cut: cut_at.is_some(),
         };
         Ok((answer, selector.examined()))
     }

@@ -4,7 +4,7 @@
 //! select it for this peer. An object that the peer may not read looks like one that does not
 //! exist. Tested in `tests/core/stubs.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keys::{Oid, PeerId, SignedObject};
@@ -26,6 +26,8 @@ const LOOKUP_COST: Duration = Duration::from_micros(10);
 pub struct Lacking {
     /// The objects, in the order of the stubs.
     pub objects: Vec<Oid>,
+    /// The home of each object's owner, if it is known.
+    pub homes: BTreeMap<Oid, PeerId>,
     /// One of the objects for each owner whose record, or whose later key, this node lacks.
     pub owners: Vec<Oid>,
 }
@@ -71,6 +73,9 @@ impl View<'_> {
             }
             if key_id < Some(stub.key_id) && owners.insert(stub.owner) {
                 lacking.owners.push(stub.oid);
+            }
+            if let Some(owner) = owner {
+                lacking.homes.insert(stub.oid, owner.home);
             }
             lacking.objects.push(stub.oid);
         }

@@ -12,6 +12,7 @@ use super::app_schema::{LoadedApp, note_schema};
 use super::domain_bits::{DomainBits, bit_of};
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
+use super::scope_id::ScopeId;
 use crate::op_context::AppId;
 use crate::schema::{Schemas, parse_stored};
 
@@ -87,6 +88,11 @@ impl AppTable {
     pub fn types_of_bit(&self, bit: u8) -> Option<&[u16]> {
         let domain = self.travel.iter().find(|domain| domain.bit == bit);
         domain.map(|domain| domain.types.as_slice())
+    }
+
+    /// The bits of the app's domains.
+    pub(super) fn bits(&self) -> impl Iterator<Item = u8> {
+        self.travel.iter().map(|domain| domain.bit)
     }
 
     fn new(id: AppId, slug: &str, travel: Vec<Travel>) -> Self {
@@ -194,8 +200,10 @@ impl AppTable {
             ),
             exported: format!(
                 "{select} INDEXED BY {parent}_seq
-                 WHERE p.change_seq > ?1 AND p.change_seq <= ?2 AND p.sync_flags != 0
-                 ORDER BY p.change_seq, p.id LIMIT ?3"
+                 WHERE p.change_seq > ?1 AND p.change_seq <= ?2 AND (p.sync_flags != 0
+                   OR p.scope_id > {public} AND p.rev > 0 AND p.origin IS NOT NULL)
+                 ORDER BY p.change_seq, p.id LIMIT ?3",
+                public = ScopeId::PUBLIC.0
             ),
             flag_parent: format!("UPDATE {parent} SET sync_flags = sync_flags | ?2 WHERE id = ?1"),
             flag_attrs: format!(

@@ -131,6 +131,9 @@ impl Store {
         for app in &loaded {
             tx.note_loaded(app)?;
         }
+        if matches!(content, FileContent::Version(..migrations::RELAY)) {
+            tx.note_flags_of_received()?;
+        }
         let epoch = read_epoch(&transaction)?;
         transaction.commit().context("committing the migration")?;
         Ok(Self {

@@ -4,6 +4,7 @@
 //! have it. Tested in `tests/core/new_domains.rs`.
 
 use super::app_tables::AppTable;
+use super::domain_table::RECEIVED_FLAG;
 use super::error::{SqlContext as _, StoreError};
 use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
@@ -30,8 +31,8 @@ impl Rows<'_> {
         statement.exists([SettlingWork::FLAG])
     }
 
-    /// At most `limit` objects of an app that this node exports, with a `change_seq` above `after`
-    /// and up to `until`, oldest first.
+    /// At most `limit` objects of an app that this node exports or should export, with a
+    /// `change_seq` above `after` and up to `until`, oldest first.
     pub fn exported_in_order(
         &self,
         app: &AppTable,
@@ -62,16 +63,27 @@ impl WriteTx<'_> {
         self.connection
             .execute(
                 "INSERT INTO settling (needs_kind, needs, after_id, until_id)
-                 VALUES (?1, ?2, 0, ?3)",
+                 VALUES (?1, ?2, 0, ?3)
+                 ON CONFLICT (needs_kind, needs) DO UPDATE SET
+                   after_id = 0, until_id = excluded.until_id",
                 (kind, needs, until),
             )
             .map(drop)
             .context(context)
     }
 
+    /// Notes that the received rows of every app lack their bits, as an earlier version left them.
+    pub(super) fn note_flags_of_received(&self) -> Result<(), StoreError> {
+        for app in self.apps.iter() {
+            app.bits().try_for_each(|bit| self.note_flag(app, bit))?;
+        }
+        Ok(())
+    }
+
     /// Sets the bit of a domain in an object. Returns the number of rows that it has.
-    pub fn set_flag(&self, app: &AppTable, id: i64, bit: u8) -> Result<usize, StoreError> {
-        let mask = 1i64 << bit;
+    pub fn set_flag(&self, app: &AppTable, row: &ParentRow, bit: u8) -> Result<usize, StoreError> {
+        let received = row.origin.map_or(0, |_| RECEIVED_FLAG);
+        let (id, mask) = (row.id, 1i64 << bit | received);
         let mut rows = 0;
         for sql in [&app.flag_parent, &app.flag_attrs] {
             let mut statement = self.prepare("setting the bit of a domain", sql)?;

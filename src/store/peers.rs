@@ -36,6 +36,8 @@ pub struct PeerRow {
     pub tier: Tier,
     /// Time at which it was last admitted, or last seen in a session.
     pub last_contact: Timestamp,
+    /// Whether its last session had the feature `relay`.
+    pub relays: bool,
 }
 
 /// The peer that was last reached at an onion address.
@@ -50,8 +52,8 @@ pub struct LastPeerAt {
 /// Most that a portion of forgetting spends ([`WriteTx::spent`]), besides its last peer.
 const FORGOTTEN_SPENT_MAX: usize = 1024;
 
-const COLUMNS: &str =
-    "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
+const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact, \
+     relays";
 
 fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
     Ok(PeerRow {
@@ -64,6 +66,7 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
         epoch: Epoch::from_bytes(fixed(row, 6)?),
         tier: tier(row, 7)?,
         last_contact: Timestamp(row.get(8)?),
+        relays: row.get(9)?,
     })
 }
 
@@ -127,12 +130,12 @@ impl WriteTx<'_> {
         let mut statement = self.prepare(
             "writing a peer",
             &format!(
-                "INSERT INTO peers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "INSERT INTO peers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (peer_id) DO UPDATE SET
                    peer_apps = excluded.peer_apps,
                    peer_sync_domains = excluded.peer_sync_domains, domains = excluded.domains,
                    onion = excluded.onion, epoch = excluded.epoch,
-                   last_contact = excluded.last_contact,
+                   last_contact = excluded.last_contact, relays = excluded.relays,
                    tier = CASE WHEN tier = 'forgotten' THEN 'untrusted' ELSE tier END"
             ),
         )?;
@@ -146,6 +149,7 @@ impl WriteTx<'_> {
             peer.epoch.as_bytes(),
             peer.tier.as_str(),
             peer.last_contact.0,
+            peer.relays,
         ))?;
         match peer.tier {
             Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),

@@ -157,7 +157,8 @@ CREATE TABLE peers (
   last_contact      INTEGER NOT NULL,
   ticket            BLOB,             -- ticket that the peer issued to this node; NULL: none
   stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects that it sent, waiting ones included
-  stored_bytes      INTEGER NOT NULL DEFAULT 0  -- their bytes as sent
+  stored_bytes      INTEGER NOT NULL DEFAULT 0, -- their bytes as sent
+  relays            INTEGER NOT NULL DEFAULT 0  -- 1: its last session had the feature 'relay'
 ) STRICT;
 
 -- The operator's decisions on nodes, known or unknown. By peer id alone, so that a decision

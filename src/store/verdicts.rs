@@ -230,6 +230,7 @@ mod tests {
             epoch: keys::Epoch::from_bytes([1; 16]),
             tier: Tier::Trusted,
             last_contact: Timestamp(last_contact),
+            relays: false,
         };
         store
             .transaction(|tx| {

@@ -3,6 +3,7 @@
 use futures::FutureExt as _;
 use harness::{TestNode, meet};
 use keys::Oid;
+use postern::graph::Exported;
 use postern::services::identities;
 use postern::store::Onlooker;
 use rand::SeedableRng as _;
@@ -56,8 +57,11 @@ impl Scene {
     /// receives.
     fn wakes(&self, change: impl FnOnce(&Self)) -> ([bool; 2], usize) {
         self.carol.pull_everything(&self.alice);
-        let news =
-            [&self.bob, &self.carol].map(|peer| self.alice.engine.watch(&peer.peer_id(), "wiki"));
+        let watch = |peer: &TestNode| {
+            let alice = &self.alice.engine;
+            alice.watch(&peer.peer_id(), "wiki", Exported::Own)
+        };
+        let news = [&self.bob, &self.carol].map(watch);
         change(self);
         let woken = news.map(|news| news.wait().now_or_never().is_some());
         (woken, self.bob.pull_everything(&self.alice))

@@ -415,6 +415,7 @@ async fn timer_forgets_idle_peers_after_a_minute_and_then_hourly() {
         epoch: bob.engine.context().epoch,
         tier: Tier::Untrusted,
         last_contact: node.engine.now(),
+        relays: false,
     };
     let admission = node.admission.clone();
     node.peers

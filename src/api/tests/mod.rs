@@ -297,6 +297,7 @@ async fn meet(engine: &CoreHandle, other: &StateEngine, keys: &KeyManager) {
                 epoch,
                 tier: Tier::Trusted,
                 last_contact: graph.now(),
+                relays: false,
             })
         })
         .await

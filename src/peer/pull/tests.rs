@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
-use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::processor_budget::ProcessorBudget;
+use crate::peer::session_testing::{RunningSession, elsewhere, run_session};
 use crate::peer::testing::{DOMAIN, TestCore, manual};
 use crate::state_engine::Quotas;
 use crate::store::{PeerRow, StoreError};
@@ -42,9 +43,16 @@ impl Fixture {
         reply: impl FnOnce(Pull) -> SessionMessage,
     ) -> Result<PullOutcome, SyncError> {
         let (core, handle) = (self.node.core.clone(), self.session.handle.clone());
-        let budget = self.budget.clone();
-        let pulling =
-            tokio::spawn(async move { pull_once(&core, &budget, &handle, domain, 5).await });
+        let (budget, elsewhere) = (self.budget.clone(), elsewhere(&self.node));
+        let pulling = tokio::spawn(async move {
+            let puller = Puller {
+                engine: &core,
+                budget: &budget,
+                handle: &handle,
+                elsewhere: &elsewhere,
+            };
+            pull_once(puller, domain, 5).await
+        });
         let Some(SessionMessage::Pull(pull)) = self.session.peer.receive().await else {
             panic!("no pull");
         };

@@ -154,7 +154,7 @@ async fn a_commit_wakes_only_the_pulls_of_peers_that_may_read_it() {
     let fixture = Fixture::new().await;
     let (node, stranger) = (&fixture.node, TestCore::new(3));
     node.meet(&stranger, Tier::Untrusted).await;
-    let news = |peer: &TestCore, domain| node.core.watch(&peer.peer_id(), domain);
+    let news = |peer: &TestCore, domain| node.core.watch(&peer.peer_id(), domain, Exported::Own);
     let (own, others) = (news(&fixture.peer, DOMAIN), news(&stranger, DOMAIN));
     let identities = news(&fixture.peer, "identities");
     let is_woken = |news: &crate::engine::News| news.wait().now_or_never().is_some();
@@ -178,7 +178,7 @@ async fn a_commit_wakes_only_the_pulls_of_peers_that_may_read_it() {
 #[tokio::test(start_paused = true)]
 async fn a_waiting_pull_is_woken_when_an_identity_of_its_peer_becomes_known() {
     let (node, peer) = (TestCore::new(1), TestCore::new(2));
-    let news = node.core.watch(&peer.peer_id(), DOMAIN);
+    let news = node.core.watch(&peer.peer_id(), DOMAIN, Exported::Own);
     node.meet(&peer, Tier::Untrusted).await;
     assert!(news.wait().now_or_never().is_some());
 }

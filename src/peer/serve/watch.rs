@@ -11,6 +11,7 @@ use keys::protocol::PULL_WAIT_S_MAX;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ReplyTurns, RequestServer, ServerReply, internal, refused};
+use crate::graph::Exported;
 use crate::peer::handle::SessionInfo;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, SessionMessage, Watch};
 use crate::state_engine::{PullReply, PullRequest};
@@ -33,7 +34,8 @@ impl RequestServer {
         let until = Instant::now() + Duration::from_secs(wait_s);
         let mut requests = requests_in_turn(session, watch, last_domain.as_deref());
         let domains = requests.iter().map(|request| request.domain.as_str());
-        let news = self.core.watch_all(&session.peer, domains);
+        let exported = Exported::of(&session.features);
+        let news = self.core.watch_all(&session.peer, domains, exported);
         self.record_cursors(id, session, requests.clone()).await?;
         let mut has_waited = false;
         let (request, package, permit) = loop {

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::SyncConfig;
 use crate::peer::message::{DomainKey, IdOnly, Watch};
 use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::receive::ArrivedPackage;
+use crate::peer::receive::{ArrivedPackage, Requested};
 use crate::peer::testing::{DOMAIN, TestCore, manual, watching_info};
 use crate::state_engine::{CoreLimits, PackageLimits, Quotas};
 use crate::store::Direction;

@@ -31,12 +31,15 @@ const STEPS: &[&str] = &[
     include_str!("to_version_4.sql"),
     include_str!("to_version_5.sql"),
     include_str!("to_version_6.sql"),
+    include_str!("to_version_7.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.
 const BOUND_OIDS: i32 = 5;
 /// The first version with an address book.
 const ADDRESS_BOOK: i32 = 6;
+/// The first version that sends received objects on.
+pub(super) const RELAY: i32 = 7;
 
 /// Copies the database of an earlier version to `<name>.v<version>` beside it. Replaces the copy of
 /// an earlier attempt, because that attempt changed nothing.

@@ -128,6 +128,7 @@ impl Node {
             epoch: other_core.context().epoch,
             tier: Tier::Trusted,
             last_contact: Timestamp(START),
+            relays: false,
         };
         core.write(Timestamp(START), |graph| {
             graph.save_server(&chain, &verified)?;

@@ -79,6 +79,7 @@ impl TestNode {
             epoch: other.epoch(),
             tier: Tier::Trusted,
             last_contact: Timestamp(START),
+            relays: false,
         };
         self.graph(move |graph| {
             graph.save_server(&chain, &verified)?;

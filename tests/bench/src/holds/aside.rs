@@ -165,6 +165,7 @@ fn crowd(
                 epoch,
                 tier: Tier::Untrusted,
                 last_contact: Timestamp(START),
+                relays: false,
             })?;
             let cursor = Cursor {
                 peer: &peer_id,
