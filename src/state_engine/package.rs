@@ -61,6 +61,7 @@ pub struct Package {
     pub epoch: Epoch,
     /// Objects that the recipient may have from elsewhere. `None`: there is none. Only in a session
     /// with the feature `relay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stubs: Option<Stubs>,
     /// The sync domain.
     pub domain: String,

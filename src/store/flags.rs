@@ -8,6 +8,7 @@ use super::domain_table::RECEIVED_FLAG;
 use super::error::{SqlContext as _, StoreError};
 use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
 use super::settling::SettlingWork;
 use crate::op_context::AppId;
 
@@ -72,10 +73,21 @@ impl WriteTx<'_> {
             .context(context)
     }
 
-    /// Notes that the received rows of every app lack their bits, as an earlier version left them.
+    /// Notes that the received rows of scopes lack their bits, as an earlier version left them.
     pub(super) fn note_flags_of_received(&self) -> Result<(), StoreError> {
         for app in self.apps.iter() {
-            app.bits().try_for_each(|bit| self.note_flag(app, bit))?;
+            let sql = format!(
+                "SELECT EXISTS (SELECT 1 FROM app_{}_parent
+                   WHERE origin IS NOT NULL AND scope_id > ?1 AND rev > 0)",
+                app.slug
+            );
+            let has_received: bool = self
+                .connection
+                .query_row(&sql, [ScopeId::PUBLIC.0], |row| row.get(0))
+                .context("looking for received objects")?;
+            if has_received {
+                app.bits().try_for_each(|bit| self.note_flag(app, bit))?;
+            }
         }
         Ok(())
     }

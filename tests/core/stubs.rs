@@ -6,7 +6,8 @@ use harness::{Setup, TestNode, conversation, message};
 use keys::Oid;
 use postern::object::{Attrs, Value};
 use postern::state_engine::Stub;
-use postern::store::Usage;
+use postern::store::{Direction, PeerRow, Usage};
+use rusqlite::Connection;
 
 use crate::club::{NOTE, ROOM, Versions, room, words};
 use crate::thieves::rotate;
@@ -82,7 +83,7 @@ fn nothing_comes_twice_when_the_author_is_met_later() {
     let got = carol.relay(alice, MESSAGES);
     assert!(got.stubs.iter().any(|stub| stub.oid == said));
     assert_eq!((got.whole, got.fetched.len()), (0, 0), "{got:?}");
-    let cursor = carol.cursor(alice, MESSAGES, postern::store::Direction::In);
+    let cursor = carol.cursor(alice, MESSAGES, Direction::In);
     assert_eq!(cursor.unwrap().last_seq, alice.head());
 }
 
@@ -219,6 +220,79 @@ fn relayed_objects_are_charged_to_the_node_that_sent_them() {
     let got = carol.relay(bob, MESSAGES);
     let added = counted().objects - before.objects;
     assert_eq!(usize::try_from(added).unwrap(), got.applied.added);
+}
+
+#[test]
+fn push_ends_before_a_received_object() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    carol.relay(bob, MESSAGES);
+    let own = chain.say(bob, "first");
+    chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    let later = chain.say(bob, "last");
+    let window = |acked| bob.push_relayed(carol, MESSAGES, acked);
+    let before = bob.parent(MESSAGES, own).unwrap().change_seq;
+    let (pushed, to_seq) = window(before - 1).unwrap();
+    assert_eq!(pushed, 1);
+    assert!(to_seq >= before && to_seq < bob.parent(MESSAGES, later).unwrap().change_seq);
+    assert_eq!(window(to_seq), None, "the peer pulls what follows");
+}
+
+#[test]
+fn cursors_start_again_when_the_feature_enters_the_sessions() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    carol.pull_everything(bob);
+    let save = |relays| {
+        let peer = bob.peer_id();
+        carol.graph(move |graph| {
+            let row = graph.tx().peer(&peer).unwrap().unwrap();
+            graph.save_peer(&PeerRow { relays, ..row })
+        })
+    };
+    save(true).unwrap();
+    assert!(carol.relay(bob, MESSAGES).fetched.contains(&said));
+    let cursor = || {
+        carol
+            .cursor(bob, MESSAGES, Direction::In)
+            .map(|it| it.last_seq)
+    };
+    let at = cursor();
+    save(true).unwrap();
+    assert_eq!(cursor(), at, "the feature was there before");
+    save(false).unwrap();
+    assert_eq!(cursor(), at, "the cursor passed more than is sent now");
+}
+
+/// An earlier version stored received objects without bits.
+#[test]
+fn received_objects_of_an_earlier_version_are_sent_on_after_an_upgrade() {
+    let chain = Chain::new();
+    let said = chain.say(&chain.alice, "hello");
+    chain.bob.relay(&chain.alice, MESSAGES);
+    let before = chain.bob.parent(MESSAGES, said).unwrap().change_seq;
+    let (database, setup) = (chain.bob.database(), chain.bob.into_setup());
+    Connection::open(database)
+        .unwrap()
+        .execute_batch(
+            "UPDATE app_messages_parent SET sync_flags = 0 WHERE origin IS NOT NULL;
+             ALTER TABLE peers DROP COLUMN relays;
+             PRAGMA user_version = 6;",
+        )
+        .unwrap();
+    let bob = setup.node();
+    bob.make(MESSAGES, 2, message(chain.talk, "later")).unwrap();
+    bob.settle();
+    let got = chain.carol.relay(&bob, MESSAGES);
+    assert!(got.fetched.contains(&said), "{got:?}");
+    assert_eq!(bob.parent(MESSAGES, said).unwrap().change_seq, before);
 }
 
 #[test]

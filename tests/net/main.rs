@@ -19,6 +19,7 @@ mod protocol_forms;
 mod protocol_session;
 mod pulling;
 mod push;
+mod relay;
 mod restore;
 mod rights;
 mod rollback;

@@ -73,6 +73,9 @@ fn version_5_gets_an_address_book_and_keeps_its_rows() {
     drop(new.open(APPS).unwrap());
     assert_eq!(tables(&old.file()), tables(&new.file()));
     let mut after = rows(&old.file());
+    for peer in before.get_mut("peers").unwrap() {
+        peer.insert("relays".into(), "0".into());
+    }
     assert_eq!(after.remove("contact").unwrap().len(), 1);
     // The first start notes the text of each app.
     for tables in [&mut before, &mut after] {

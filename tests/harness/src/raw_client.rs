@@ -32,6 +32,12 @@ impl RawClient {
         Self::with_features(seed, two_domains(boot_id(seed, 0)), features)
     }
 
+    /// [`RawClient::new`] with the feature `relay`.
+    pub fn relaying(seed: u64) -> Self {
+        let features = Features::from_iter([Feature::Relay]);
+        Self::with_features(seed, two_domains(boot_id(seed, 0)), features)
+    }
+
     /// A client with keys from a seed, and a boot id.
     pub fn with_boot(seed: u64, boot_id: BootId) -> Self {
         Self::with_profile(seed, two_domains(boot_id))

@@ -72,6 +72,26 @@ impl TestNode {
         }
     }
 
+    /// Builds a push to a peer that acknowledged up to a number. Returns its number of objects and
+    /// the end of its window; `None`: nothing is pushed.
+    pub fn push_relayed(&self, to: &TestNode, domain: &str, acked: u64) -> Option<(usize, u64)> {
+        let request = PullRequest {
+            peer: to.peer_id(),
+            domain: domain.to_owned(),
+            last_seq: acked,
+            epoch: Some(self.epoch()),
+            again: None,
+            features: features(),
+            whole_after: None,
+        };
+        match self.answer(&request) {
+            PullReply::Package {
+                objects, window, ..
+            } => Some((objects, window.to_seq)),
+            PullReply::UpToDate { .. } => None,
+        }
+    }
+
     fn finish_again(&self, from: &TestNode, domain: &str, again: PullAgain) {
         let (peer, domain) = (from.peer_id(), domain.to_owned());
         self.write(move |core, now| core.finish_pull_again(now, &peer, &domain, &again))
