@@ -26,7 +26,7 @@ const RECEIVED_PAUSE: Duration = Duration::from_secs(2);
 
 /// The wake-ups of a waiting request, and the rows that its session sends.
 #[derive(Debug)]
-struct Watcher {
+struct WaitingRequest {
     wakeups: Arc<Wakeups>,
     exported: Exported,
 }
@@ -44,7 +44,7 @@ pub(super) struct Watchers(Mutex<WatcherTable>);
 #[derive(Debug, Default)]
 struct WatcherTable {
     last_number: u64,
-    waiting: BTreeMap<WatcherKey, Watcher>,
+    waiting: BTreeMap<WatcherKey, WaitingRequest>,
 }
 
 impl Watchers {
@@ -63,7 +63,9 @@ impl Watchers {
         let keys: BTreeSet<WatcherKey> = apps.into_iter().map(|app| (app, *peer, number)).collect();
         for key in &keys {
             let wakeups = wakeups.clone();
-            table.waiting.insert(*key, Watcher { wakeups, exported });
+            table
+                .waiting
+                .insert(*key, WaitingRequest { wakeups, exported });
         }
         drop(table);
         News {

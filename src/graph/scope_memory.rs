@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use bastion::{Feature, Features};
 use keys::PeerId;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -24,7 +23,7 @@ const PEERS_MAX: usize = 65_536;
 pub struct ScopeMemory {
     newest: RwLock<Newest>,
     readers: RwLock<ReaderChanges>,
-    /// Scopes of which the write in progress made the first exported row, and whether it is its own.
+    /// Scopes of which the write in progress made the first exported row. Whether it is its own.
     begun: Mutex<Vec<(ScopeId, bool)>>,
 }
 
@@ -35,16 +34,6 @@ pub enum Exported {
     Own,
     /// Those of scopes that were received too.
     All,
-}
-
-impl Exported {
-    /// The rows that a session with these features sends.
-    pub fn of(features: &Features) -> Self {
-        match features.has(Feature::Relay) {
-            true => Self::All,
-            false => Self::Own,
-        }
-    }
 }
 
 /// The newest exported change of each scope.

@@ -14,7 +14,7 @@ use super::backoff::Backoff;
 use super::context::SessionContext;
 use super::handle::SessionError;
 use super::pull::pull_again;
-use super::receive::SyncError;
+use super::sync_error::SyncError;
 use crate::schema::identities;
 
 /// Longest time until a row that has become due is seen.

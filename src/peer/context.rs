@@ -10,7 +10,7 @@ use super::elsewhere::Elsewhere;
 use super::handle::{SessionError, SessionHandle};
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::SyncError;
+use super::sync_error::SyncError;
 use crate::config::SyncConfig;
 use crate::engine::CoreHandle;
 use crate::state_engine::AppliedPackage;
@@ -27,7 +27,7 @@ pub(super) struct SessionContext {
     pub(super) elsewhere: Arc<Elsewhere>,
 }
 
-/// What receiving a package needs of a session and its node.
+/// The parts of a session and its node that receiving a package needs.
 #[derive(Clone, Copy)]
 pub(super) struct Puller<'s> {
     pub(super) engine: &'s CoreHandle,

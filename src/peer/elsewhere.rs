@@ -29,8 +29,8 @@ impl Elsewhere {
         }
     }
 
-    /// Whether a session other than the one with `peer` may bring an object: the session with its
-    /// owner's home, or one that fetches the object now.
+    /// Whether a session other than the one with `peer` may bring an object. The session with its
+    /// owner's home may, and one that fetches the object now.
     pub(super) fn may_bring(
         &self,
         peer: &PeerId,

@@ -1,9 +1,9 @@
 //! Fetching: requests the objects that the stubs of a package name and this node lacks
 //! (docs/PROTOCOL.md 5.7).
 //!
-//! Input is a verified package; output is the number of objects that were applied. Invariant: the
-//! package's own work, which moves the cursor, follows only after everything that the peer still
-//! has was applied, waits, was refused or was noted to be pulled again.
+//! Input is a verified package; output is the number of objects that were applied. The package's
+//! own work, which moves the cursor, follows. Invariant: by then the peer was asked for every
+//! object that this node lacks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use super::context::Puller;
 use super::elsewhere::WAIT_MAX;
 use super::handle::SessionError;
 use super::message::{Fetch, SessionMessage};
-use super::receive::{SyncError, apply_parts};
+use super::parts::apply_parts;
+use super::sync_error::SyncError;
 use crate::state_engine::{
     AppliedPackage, CheckedObject, Lacking, OBJECT_COST, PackageWork, Stubs, VerifiedPackage,
 };
@@ -27,7 +28,7 @@ const OWNERS_MAX: usize = 64;
 /// Pause between two looks for what other sessions brought meanwhile.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What fetches share: the session and the package.
+/// The session and the package that fetches share.
 pub(super) struct Fetching<'f> {
     pub(super) puller: Puller<'f>,
     pub(super) package: &'f VerifiedPackage,
@@ -61,8 +62,8 @@ impl Fetching<'_> {
         Ok(looking.await?)
     }
 
-    /// Waits as long as other sessions may bring what this node lacks, at most [`WAIT_MAX`]. Returns
-    /// what it lacks then.
+    /// Waits as long as other sessions may bring lacking objects, at most [`WAIT_MAX`]. Returns
+    /// those that are lacking then.
     async fn wait(&self, stubs: &Arc<Stubs>, mut lacking: Lacking) -> Result<Lacking, SyncError> {
         let (handle, domain) = (self.puller.handle, self.package.domain());
         let mut changes = self.puller.engine.changes();

@@ -32,6 +32,7 @@ mod maintenance;
 pub mod message;
 mod outbox;
 mod outgoing;
+mod parts;
 mod processor_budget;
 pub mod pull;
 pub mod push;
@@ -45,6 +46,7 @@ pub mod session;
 #[cfg(test)]
 mod session_testing;
 pub mod slots;
+mod sync_error;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timers;
@@ -57,6 +59,6 @@ pub use end_code::EndCode;
 pub use handle::SessionError;
 pub use pull::PullOutcome;
 pub use push::PushOutcome;
-pub use receive::SyncError;
 pub use registry::{SessionRegistry, SessionStatus};
 pub use service::SyncService;
+pub use sync_error::SyncError;

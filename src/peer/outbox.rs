@@ -14,8 +14,8 @@ use super::backoff::Backoff;
 use super::context::SessionContext;
 use super::handle::SessionError;
 use super::push::push_once;
-use super::receive::SyncError;
-use crate::graph::Exported;
+use super::sync_error::SyncError;
+use crate::state_engine::Exported;
 use crate::store::StoreError;
 
 /// Pause between two pushes of a domain. Changes that come meanwhile share the next one.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::context::{Puller, SessionContext};
 use super::handle::SessionError;
 use super::message::{Pull, SessionMessage};
-use super::receive::{ArrivedPackage, ReceivedPackage, Requested, SyncError};
+use super::receive::{ArrivedPackage, ReceivedPackage, Requested};
+use super::sync_error::SyncError;
 use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
 
 /// The result of one round of a pull.

@@ -9,7 +9,7 @@ use keys::{Epoch, PeerId};
 
 use super::handle::{SessionError, SessionHandle};
 use super::message::{PackageBody, RequestRefusal, SessionMessage};
-use super::receive::SyncError;
+use super::sync_error::SyncError;
 use crate::engine::CoreHandle;
 use crate::state_engine::{BuildError, PullReply, PullRequest, Window};
 use crate::store::Direction;

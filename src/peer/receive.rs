@@ -12,54 +12,17 @@ use keys::Epoch;
 
 use super::context::Puller;
 use super::fetch::Fetching;
-use super::handle::{SessionError, SessionInfo};
+use super::handle::SessionInfo;
 use super::message::DomainKey;
+use super::parts::apply_parts;
 use super::processor_budget::{Charge, ProcessorBudget};
-use crate::engine::{CoreHandle, EngineError};
+use super::sync_error::SyncError;
+use crate::engine::CoreHandle;
 use crate::state_engine::{
-    AppliedPackage, ApplyPackageError, BuildError, CheckedObject, Expected, OBJECT_COST,
-    PackageFault, PackageLimits, PackageProgress, PackageWork, QuotaFault, VerifiedPackage, Window,
+    AppliedPackage, CheckedObject, Expected, OBJECT_COST, PackageFault, PackageLimits, PackageWork,
+    VerifiedPackage, Window,
 };
 use crate::store::{PullAgain, StoreError};
-
-/// Why a pull or push did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum SyncError {
-    /// There is no session with the peer.
-    #[error("there is no session with this peer")]
-    NoSession,
-    /// The domain is not in the intersection of both nodes' domains.
-    #[error("the domain {0} is not shared with this peer")]
-    NotShared(String),
-    /// The session failed or ended.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The peer refused with this code.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// The peer's package is faulty; no cursor moved.
-    #[error("the peer sent a faulty package")]
-    Package(#[from] PackageFault),
-    /// The package was not applied; no cursor moved.
-    #[error("the package was not applied")]
-    Apply(#[source] EngineError<ApplyPackageError>),
-    /// This node's database failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError<StoreError>),
-    /// A package to be sent could not be built.
-    #[error(transparent)]
-    Build(EngineError<BuildError>),
-}
-
-impl SyncError {
-    /// The quota that a package would have exceeded, if that is why it was not applied.
-    pub fn quota(&self) -> Option<&QuotaFault> {
-        match self {
-            Self::Apply(EngineError::Work(ApplyPackageError::Quota(fault))) => Some(fault),
-            _ => None,
-        }
-    }
-}
 
 /// The request that a package replies to.
 pub(super) enum Requested<'r> {
@@ -171,8 +134,8 @@ impl<'b> ArrivedPackage<'b> {
         self.package.window()
     }
 
-    /// Fetches what the stubs name and this node lacks. Then checks the objects' signatures on every
-    /// core, and applies the package. A push, which has no `puller`, has no stubs.
+    /// Fetches the objects that the stubs name and this node lacks. Then checks the objects'
+    /// signatures on every core, and applies the package. A push has no `puller` and no stubs.
     pub(super) async fn apply(
         mut self,
         engine: &CoreHandle,
@@ -208,21 +171,5 @@ impl<'b> ArrivedPackage<'b> {
                 ..fetched
             },
         })
-    }
-}
-
-/// Applies a package part after part; other writes run between two parts.
-pub(super) async fn apply_parts(
-    engine: &CoreHandle,
-    mut work: PackageWork,
-) -> Result<AppliedPackage, EngineError<ApplyPackageError>> {
-    loop {
-        let progress = engine
-            .write(move |core, now| core.apply_part(now, work))
-            .await?;
-        match progress {
-            PackageProgress::More(rest) => work = rest,
-            PackageProgress::Done(applied) => return Ok(applied),
-        }
     }
 }

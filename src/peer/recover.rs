@@ -15,7 +15,7 @@ use super::context::SessionContext;
 use super::end_code::EndCode;
 use super::handle::SessionError;
 use super::message::{EpochNote, ReclaimRequest, ReclaimedBatch, SessionMessage};
-use super::receive::SyncError;
+use super::sync_error::SyncError;
 use crate::schema::identities;
 use crate::state_engine::{OBJECT_COST, ReclaimSummary, StateEngine};
 use crate::store::{PeerEpoch, StoreError, WriteMode};

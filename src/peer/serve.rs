@@ -21,13 +21,14 @@ use super::message::{
 };
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::{SyncError, receive_push};
+use super::receive::receive_push;
+use super::sync_error::SyncError;
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
-use crate::graph::Exported;
 use crate::state_engine::{
     ApplyPackageError, EpochError, OwnEpoch, PullReply, PullRequest, RecoveryRequest, WindowFault,
+    exported_in,
 };
 use crate::store::{PeerEpoch, StoreError};
 
@@ -189,7 +190,7 @@ impl RequestServer {
             0
         };
         let until = Instant::now() + Duration::from_secs(wait_s);
-        let exported = Exported::of(&session.features);
+        let exported = exported_in(&session.features);
         let news = self.core.watch(peer, &request.domain, exported);
         let mut has_waited = false;
         let (answer, build_permit) = loop {

@@ -182,7 +182,7 @@ impl RunningSession {
     }
 }
 
-/// What sessions share of a node without other sessions.
+/// The [`Elsewhere`] of a node without other sessions.
 pub(super) fn elsewhere(node: &TestCore) -> Elsewhere {
     Elsewhere::new(SessionRegistry::new(node.peer_id(), manual()))
 }

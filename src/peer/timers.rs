@@ -14,7 +14,7 @@ use super::context::SessionContext;
 use super::handle::SessionError;
 use super::pull::{PullOutcome, pull_news};
 use super::push::push_once;
-use super::receive::SyncError;
+use super::sync_error::SyncError;
 use crate::config::SyncConfig;
 use crate::schema::identities;
 

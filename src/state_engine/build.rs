@@ -42,8 +42,17 @@ pub struct PullRequest {
     pub features: Features,
     /// With the feature `relay`: the highest number when the session began. Objects of this node
     /// above it are sent whole, because the peer cannot have them from elsewhere. `None`: a push,
-    /// in which all objects are whole. It ends before the first received one, which the peer pulls.
+    /// in which all objects are whole. A push ends before the first received one, which the peer
+    /// pulls.
     pub whole_after: Option<u64>,
+}
+
+/// The rows that a session with these features sends.
+pub fn exported_in(features: &Features) -> Exported {
+    match features.has(Feature::Relay) {
+        true => Exported::All,
+        false => Exported::Own,
+    }
 }
 
 impl PullRequest {
@@ -239,7 +248,7 @@ impl View<'_> {
             .peers
             .get(&self.rows, &memory.scopes, &request.peer, newest)?;
         let again = self.scopes_again(app, request)?;
-        let exported = Exported::of(&request.features);
+        let exported = exported_in(&request.features);
         let late = match &again {
             None => {
                 let known = (&memory.scopes, exported);

@@ -63,7 +63,7 @@ struct Group {
     bytes: usize,
 }
 
-/// What is left of a package.
+/// The room that is left in a package.
 struct Room {
     bytes: usize,
     objects: usize,
@@ -100,8 +100,8 @@ impl View<'_> {
         Ok(rows)
     }
 
-    /// Adds a whole change group, or stops before it if it does not fit. `whole_after`: objects that
-    /// the peer may have from elsewhere are added as stubs.
+    /// Adds a whole change group, or stops before it if it does not fit. With `whole_after`,
+    /// objects that the peer may have from elsewhere are added as stubs.
     pub(super) fn collect(
         &self,
         app: &AppTable,

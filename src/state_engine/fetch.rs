@@ -21,7 +21,7 @@ use crate::store::{AppTable, ParentRow, StoreError};
 /// Processor time of looking up an object by its oid.
 const LOOKUP_COST: Duration = Duration::from_micros(10);
 
-/// What this node has to fetch for the stubs of a package.
+/// The objects and records that this node has to fetch for the stubs of a package.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Lacking {
     /// The objects, in the order of the stubs.
@@ -32,7 +32,7 @@ pub struct Lacking {
     pub owners: Vec<Oid>,
 }
 
-/// What a peer fetches.
+/// The request of a peer that fetches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     /// The peer.

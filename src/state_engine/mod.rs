@@ -38,9 +38,10 @@ mod stubs;
 mod view;
 mod watch;
 
+pub use crate::graph::Exported;
 pub use applied::{AppliedPackage, ApplyPackageError, WindowFault};
 pub use apply::{PackageProgress, PackageWork};
-pub use build::{PullReply, PullRequest};
+pub use build::{PullReply, PullRequest, exported_in};
 pub use checked::{CheckedObject, OBJECT_COST, check_objects, known_keys};
 pub use collect::BuildError;
 pub use engine::StateEngine;

@@ -20,11 +20,11 @@ const TAG_BYTES: usize = 16;
 
 /// `[place, owner, oid, key_id, rev, deleted, tag]`. The first two are positions in [`Stubs`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry(u16, u16, Oid, u32, u64, bool, ByteArray<TAG_BYTES>);
+struct StubEntry(u16, u16, Oid, u32, u64, bool, ByteArray<TAG_BYTES>);
 
 /// The stubs of a package: `[places, owners, entries]`, in the order of `change_seq`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stubs(Vec<Oid>, Vec<Oid>, Vec<Entry>);
+pub struct Stubs(Vec<Oid>, Vec<Oid>, Vec<StubEntry>);
 
 /// A form of an object that the sender of a stub has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,8 @@ impl Stub {
     }
 
     /// Whether this form may change what is stored: the stored one has another signature and does
-    /// not precede it. Of two forms under one key with one revision, both may hold a rights list
-    /// that counts.
+    /// not precede it. Two forms under one key with one revision may be two rights lists that
+    /// both count.
     pub fn may_change(&self, stored: &ParentRow) -> bool {
         let is_absent = stored.rev == 0;
         let order = (stored.key_id, stored.deleted, stored.rev);
@@ -100,7 +100,7 @@ impl Stubs {
         entries.len() <= STUBS_MAX
             && places.len() <= entries.len()
             && owners.len() <= entries.len()
-            && entries.iter().all(|Entry(place, owner, ..)| {
+            && entries.iter().all(|StubEntry(place, owner, ..)| {
                 usize::from(*place) < places.len() && usize::from(*owner) < owners.len()
             })
     }
@@ -109,7 +109,7 @@ impl Stubs {
     pub fn iter(&self) -> impl Iterator<Item = Stub> {
         let Self(places, owners, entries) = self;
         entries.iter().filter_map(|entry| {
-            let Entry(place, owner, oid, key_id, rev, deleted, tag) = entry;
+            let StubEntry(place, owner, oid, key_id, rev, deleted, tag) = entry;
             Some(Stub {
                 place: *places.get(usize::from(*place))?,
                 owner: *owners.get(usize::from(*owner))?,
@@ -141,7 +141,7 @@ impl StubList {
         let place = position(&mut self.places, &mut self.stubs.0, stub.place);
         let owner = position(&mut self.owners, &mut self.stubs.1, stub.owner);
         let tag = ByteArray::new(stub.tag);
-        self.stubs.2.push(Entry(
+        self.stubs.2.push(StubEntry(
             place,
             owner,
             stub.oid,

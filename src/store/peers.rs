@@ -52,8 +52,8 @@ pub struct LastPeerAt {
 /// Most that a portion of forgetting spends ([`WriteTx::spent`]), besides its last peer.
 const FORGOTTEN_SPENT_MAX: usize = 1024;
 
-const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact, \
-     relays";
+const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, \
+     tier, last_contact, relays";
 
 fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
     Ok(PeerRow {

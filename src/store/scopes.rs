@@ -143,9 +143,9 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Calls `visit` with each scope of an app that holds an exported row, with the newest
-    /// `change_seq` of such a row, and with whether it was made here. The public scope is one of
-    /// them. A scope with rows of both kinds is visited twice.
+    /// Calls `visit` with each scope of an app that holds an exported row, also the public one. The
+    /// other arguments are the newest `change_seq` of such a row, and whether it was made
+    /// here. A scope with rows of both kinds is visited twice.
     pub fn newest_of_scopes(
         &self,
         app: &AppTable,

@@ -112,7 +112,11 @@ fn fetch(id: u64, oids: Vec<Oid>) -> SessionMessage {
 async fn object_that_a_peer_may_not_read_looks_like_one_that_does_not_exist() {
     let net = MemoryNet::new();
     let alice = node(&net, "Alice", 1);
-    let talk = alice.make(MESSAGES, 1, conversation(&[alice.identity]));
+    let talk = alice.make(
+        MESSAGES,
+        1,
+        conversation(&[alice.identity, Oid::from_bytes([9; 16])]),
+    );
     let talk = talk.unwrap().oid;
     let mut session = RawClient::relaying(9).dial(&net, &alice).await.unwrap();
     send(
@@ -226,7 +230,11 @@ async fn stub_of_an_object_that_its_sender_lacks_is_passed() {
 #[tokio::test]
 async fn answer_that_was_not_fetched_is_refused_and_the_cursor_stays() {
     let other = |alice: &LiveNode| {
-        let oid = alice.make(MESSAGES, 1, conversation(&[alice.identity]));
+        let oid = alice.make(
+            MESSAGES,
+            1,
+            conversation(&[alice.identity, Oid::from_bytes([9; 16])]),
+        );
         vec![alice.object(MESSAGES, oid.unwrap().oid).unwrap().1]
     };
     let (pulled, _) = pull_invented(1, other).await;

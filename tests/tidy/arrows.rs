@@ -134,6 +134,8 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("store", "AppClaim"),
     ("api", "AppClaim"),
     ("state_engine", "Features"),
+    // The feature that decides what a session sends.
+    ("state_engine", "Feature"),
     // The features that this program offers.
     ("config", "Feature"),
     ("config", "Features"),

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::peer::testing::{DOMAIN, TestCore, info, manual, peer_id, pong, pull};
-use crate::state_engine::{CoreLimits, OBJECT_COST, Quotas, TierQuota};
+use crate::state_engine::{CoreLimits, Exported, OBJECT_COST, Quotas, TierQuota};
 use crate::store::WriteMode;
 
 /// A node that knows a peer, and the server of its core.

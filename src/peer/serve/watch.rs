@@ -11,10 +11,9 @@ use keys::protocol::PULL_WAIT_S_MAX;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ReplyTurns, RequestServer, ServerReply, internal, refused};
-use crate::graph::Exported;
 use crate::peer::handle::SessionInfo;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, SessionMessage, Watch};
-use crate::state_engine::{PullReply, PullRequest};
+use crate::state_engine::{PullReply, PullRequest, exported_in};
 use crate::store::StoreError;
 
 impl RequestServer {
@@ -34,7 +33,7 @@ impl RequestServer {
         let until = Instant::now() + Duration::from_secs(wait_s);
         let mut requests = requests_in_turn(session, watch, last_domain.as_deref());
         let domains = requests.iter().map(|request| request.domain.as_str());
-        let exported = Exported::of(&session.features);
+        let exported = exported_in(&session.features);
         let news = self.core.watch_all(&session.peer, domains, exported);
         self.record_cursors(id, session, requests.clone()).await?;
         let mut has_waited = false;

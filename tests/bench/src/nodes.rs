@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use bastion::{Features, Tier};
-use keys::TraceId;
-use keys::{Epoch, KeyManager, Oid, PeerId, PublicKey, SignedObject};
+use keys::{Epoch, KeyManager, Oid, PeerId, PublicKey, SignedObject, TraceId};
 use postern::graph::{SaveError, WriteRequest, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp};

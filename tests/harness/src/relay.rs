@@ -13,7 +13,7 @@ use postern::store::PullAgain;
 use crate::TestNode;
 use crate::node::finish;
 
-/// What one node got from another until nothing was left.
+/// The objects and stubs that one node got from another until nothing was left.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Relayed {
     /// Objects that packages had whole.
