@@ -362,7 +362,11 @@ impl GraphManager<'_> {
         let mut changed = Vec::new();
         for identity in &open {
             if rights.of(identity).is_none_or(|it| !it.may_read()) {
-                self.tx.close_reader(scope, identity, change_seq)?;
+                let until_seq = match self.removes(scope, list.version, identity)? {
+                    true => change_seq,
+                    false => change_seq - 1,
+                };
+                self.tx.close_reader(scope, identity, until_seq)?;
                 changed.push(*identity);
             }
         }
@@ -396,6 +400,15 @@ impl GraphManager<'_> {
             changed.push(*identity);
         }
         self.note_new_readers(scope, &changed, change_seq)
+    }
+
+    /// Whether an identity receives the list by which it lost its right to read. Otherwise an
+    /// earlier one removed it, which this node lacks, and later lists name later members. Lists of
+    /// an own scope may lack others after a restore.
+    fn removes(&self, scope: ScopeId, version: u64, identity: &Oid) -> Result<bool, StoreError> {
+        let is_local = self.tx.scope(scope)?.is_some_and(|scope| scope.is_local);
+        let before = version.saturating_sub(1);
+        Ok(is_local || self.tx.reads_by_version(scope, before, identity)?)
     }
 
     /// The Parent that is a scope. `None`: it is deleted.

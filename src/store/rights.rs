@@ -93,6 +93,22 @@ impl Rows<'_> {
         statement.first((scope.0, digest.as_bytes()), |row| row.get(0))
     }
 
+    /// Whether a list of this version lets an identity read a scope.
+    pub fn reads_by_version(
+        &self,
+        scope: ScopeId,
+        version: u64,
+        identity: &Oid,
+    ) -> Result<bool, StoreError> {
+        let mut statement = self.prepare(
+            "looking for a reader in the lists of a version",
+            "SELECT 1 FROM rights_list AS l JOIN rights_entry AS e ON e.list_id = l.id
+             WHERE l.scope_id = ?1 AND l.version = ?2 AND e.identity_oid = ?3
+               AND e.rights & 1 = 1",
+        )?;
+        statement.exists((scope.0, version, identity.as_bytes()))
+    }
+
     /// The digest of a list.
     pub fn rights_digest(&self, list: i64) -> Result<Digest, StoreError> {
         let mut statement = self.prepare(

@@ -10,6 +10,7 @@ use postern::store::{Direction, PeerRow, Usage};
 use rusqlite::Connection;
 
 use crate::club::{NOTE, ROOM, Versions, room, words};
+use crate::rights::BOTH;
 use crate::thieves::rotate;
 
 const MESSAGES: &str = "messages";
@@ -329,4 +330,32 @@ fn fetch_of_more_than_a_package_is_answered_in_turns() {
     assert_eq!(fetched.objects.len(), fetched.looked_up);
     let got = bob.relay(&carol, MESSAGES);
     assert_eq!(got.fetched.len(), 7, "{got:?}");
+}
+
+#[test]
+fn former_member_gets_no_later_list_from_a_member_that_lacks_the_removal() {
+    let chain = Chain::new();
+    let Chain {
+        alice,
+        bob,
+        carol,
+        dave,
+        talk,
+    } = &chain;
+    carol.relay(bob, MESSAGES);
+    meet(carol, dave);
+    let change = |member: &TestNode, rights| {
+        let changed = bob.set_rights(MESSAGES, *talk, &[(member.identity, rights)]);
+        changed.unwrap().oid
+    };
+    let removal = change(carol, None);
+    let later = change(dave, BOTH);
+    dave.relay(bob, MESSAGES);
+    assert!(has(dave, removal) && has(dave, later));
+    carol.relay(dave, MESSAGES);
+    assert!(!has(carol, later), "names members that joined later");
+    alice.relay(bob, MESSAGES);
+    meet(carol, alice);
+    carol.relay(alice, MESSAGES);
+    assert!(has(carol, removal) && !has(carol, later));
 }
