@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keys::{Oid, Signature, SignedObject};
+use keys::{Oid, PeerId, Signature, SignedObject};
 use postern::graph::load_object;
 use postern::schema::identities;
 use rusqlite::{Connection, OpenFlags};
@@ -28,6 +28,8 @@ pub struct StoredObject {
     pub signature: Signature,
     /// The `change_seq` of the node that stored the object.
     pub change_seq: u64,
+    /// The peer that sent the object, while it is known. `None`: the object was made here.
+    pub origin: Option<PeerId>,
 }
 
 /// The part of a stored object that is the same at every node: revision, whether it is a tombstone,
@@ -80,6 +82,10 @@ impl TestNode {
                     bytes: signed.bytes().to_vec(),
                     signature: *signed.signature(),
                     change_seq: row.change_seq,
+                    origin: match row.origin {
+                        Some(origin) => view.rows.peer_by_number(origin)?,
+                        None => None,
+                    },
                 };
                 assert!(all.insert(oid, object).is_none(), "{oid:?} is stored twice");
             }

@@ -51,6 +51,7 @@ impl World {
             self.check_outbox(number)?;
             self.check_sight(number)?;
             self.check_versions(number)?;
+            self.check_relayed(&stored, number)?;
             let node = self.up(number).unwrap();
             let (stored, recomputed) = (node.stored_readers(), node.recomputed_readers());
             if stored != recomputed {
@@ -126,7 +127,7 @@ impl World {
             };
         }
         let Some(made) = self.memory.made.get(oid) else {
-            if self.is_list_of_home(stored, oid, object) {
+            if self.is_list_of_home(stored, number, oid, object) {
                 return Ok(());
             }
             return Err(format!(
@@ -139,7 +140,10 @@ impl World {
             ));
         }
         let home = made.home;
+        let is_linked = number == home || self.knows(number, home);
         match stored[home].get(oid) {
+            // No peer of the restored home had it when the home asked.
+            None if made.rev == 0 && self.outlasts(object, home) => Ok(()),
             // After its owner moved, no peer returns it to its restored home.
             None if self.memory.has_moved(&made.owner) => Ok(()),
             // A restored home lacks what its own objects need, if no peer sends it.
@@ -154,6 +158,8 @@ impl World {
             }
             Some(at_home)
                 if at_home.replica() != object.replica()
+                    && is_linked
+                    && !self.outlasts(object, home)
                     && self.is_served(number, made)
                     && !self.is_ended(stored, made)
                     && self.is_promised(number, made) =>
@@ -173,7 +179,7 @@ impl World {
         let has_app = self.nodes[number].apps.contains(&made.app);
         // After a restore, peers return what the owner wrote at its old home to the new one.
         let owner = self.memory.people[&made.owner].home;
-        let is_met = |home| number == home || self.knows(number, home);
+        let is_met = |home| self.hears_of(number, home);
         has_app
             && (is_met(home) || is_met(owner))
             && (number == home || self.memory.could_read(number, made))
@@ -257,7 +263,8 @@ impl World {
                 continue;
             }
             let is_met = number == person.home || self.knows(number, person.home);
-            let met_old = person.old_home.is_some_and(|old| self.knows(number, old));
+            let mut homes = [Some(person.home), person.old_home].into_iter().flatten();
+            let is_heard_of = homes.any(|home| self.hears_of(number, home));
             let at_home = stored[person.home].get(oid);
             match (here.get(oid), at_home) {
                 (None, Some(_)) if is_met => {
@@ -265,7 +272,7 @@ impl World {
                         "node {number} lacks the record of {oid:?}: {person:?}"
                     ));
                 }
-                (Some(_), _) if !is_met && met_old => {}
+                (Some(_), _) if !is_met && is_heard_of => {}
                 (Some(_), _) if !is_met => {
                     return Err(format!(
                         "node {number} has the record of {oid:?}: {person:?}"
@@ -289,13 +296,23 @@ impl World {
     }
 
     /// Whether an object is a rights list that its owner's home wrote by itself and has.
-    fn is_list_of_home(&self, stored: &[StoredObjects], oid: &Oid, object: &StoredObject) -> bool {
+    fn is_list_of_home(
+        &self,
+        stored: &[StoredObjects],
+        number: usize,
+        oid: &Oid,
+        object: &StoredObject,
+    ) -> bool {
         let decoded = Object::from_bytes(&object.bytes, &ObjectLimits::default());
         let is_list = decoded.is_ok_and(|decoded| decoded.type_number == RIGHTS_TYPE);
         let owner = self.memory.people.get(&object.owner);
         let homes = owner.map(|owner| [Some(owner.home), owner.old_home]);
         let mut homes = homes.into_iter().flatten().flatten();
-        is_list && homes.any(|home| stored[home].contains_key(oid))
+        let is_there = |home: usize| {
+            stored[home].contains_key(oid)
+                || (self.hears_of(number, home) && self.outlasts(object, home))
+        };
+        is_list && homes.any(is_there)
     }
 
     /// A node that met the home of a scope has a list that removed its identity, if the scope's

@@ -79,7 +79,7 @@ impl World {
     }
 
     fn any_link(&mut self) -> Option<(keys::OnionAddr, keys::OnionAddr)> {
-        let (one, other) = *self.links.iter().choose(&mut self.rng)?;
+        let (one, other) = *self.links.difference(&self.apart).choose(&mut self.rng)?;
         Some((self.nodes[one].onion, self.nodes[other].onion))
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub(super) lists: BTreeMap<Oid, Vec<ListOfReaders>>,
     /// For each scope and each identity that its owner removed, the lists that removed it.
     pub(super) closing: BTreeMap<(Oid, Oid), BTreeSet<Oid>>,
+    /// Nodes that were set back to an earlier state.
+    pub(super) set_back: BTreeSet<usize>,
 }
 
 impl Memory {
@@ -109,6 +111,17 @@ impl Memory {
             .any(|(_, readers)| readers.contains(identity))
     }
 
+    /// The most identities that could read an object at once; 0 if all may.
+    pub(super) fn readers_max(&self, oid: &Oid) -> usize {
+        let scope = self.made.get(oid).and_then(|made| made.scope);
+        let lists = scope.and_then(|scope| self.lists.get(&scope));
+        let counts = lists
+            .into_iter()
+            .flatten()
+            .map(|(_, readers)| readers.len());
+        counts.max().unwrap_or(0)
+    }
+
     /// Notes a rights list of a scope.
     pub(super) fn note_list(&mut self, scope: Oid, list: ListOfReaders) {
         let lists = self.lists.entry(scope).or_default();
@@ -133,6 +146,7 @@ impl Memory {
     /// Notes that a node was set back to the state in which it had these revisions. Later ones may
     /// be lost.
     pub(super) fn set_back(&mut self, node: usize, revs: &BTreeMap<Oid, u64>) {
+        self.set_back.insert(node);
         for (oid, made) in &mut self.made {
             if made.home == node {
                 made.rev = made.rev.min(revs.get(oid).copied().unwrap_or(0));

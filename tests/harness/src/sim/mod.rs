@@ -9,6 +9,7 @@
 mod check;
 mod club;
 mod faults;
+mod groups;
 mod hostile;
 mod hostile_scopes;
 mod members;
@@ -17,6 +18,7 @@ mod moves;
 mod net;
 mod outbox;
 mod overdue;
+mod relayed;
 mod scenario;
 mod settle;
 mod sight;

@@ -71,10 +71,14 @@ pub enum Feature {
     Outbox,
     /// Nodes that offer the protocol feature `watch`, beside nodes that do not.
     Watch,
+    /// Nodes that offer the protocol feature `relay`, beside nodes that do not.
+    Relay,
+    /// Scopes with members at nodes that are not linked, and linked nodes that meet only in the end.
+    Apart,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 28] = [
+const NAMES: [(Feature, &str); 30] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -103,6 +107,8 @@ const NAMES: [(Feature, &str); 28] = [
     (Feature::SchemaVersions, "schema-versions"),
     (Feature::Outbox, "outbox"),
     (Feature::Watch, "watch"),
+    (Feature::Relay, "relay"),
+    (Feature::Apart, "apart"),
 ];
 
 /// Features that a run may contain.
@@ -181,7 +187,7 @@ impl FromStr for Feature {
 pub(super) struct Scenario {
     pub(super) features: Features,
     pub(super) nodes: usize,
-    /// Chance that two nodes know each other.
+    /// Chance that two nodes are linked which are no neighbours.
     pub(super) density: f64,
     pub(super) steps: usize,
     pub(super) limits: CoreLimits,
@@ -201,7 +207,11 @@ impl Scenario {
         };
         // A large network is sparse, so that its number of links grows with its nodes.
         let density: f64 = rng.random_range(0.4..=1.0);
-        let density = density.min(4.0 / nodes as f64);
+        let is_chain = rng.random_bool(0.5) && features.has(Feature::Apart);
+        let density = match is_chain {
+            true => 0.0,
+            false => density.min(4.0 / nodes as f64),
+        };
         let room = rng.random_range(5..=20);
         let part_objects_max = rng.random_range(1..=4);
         let package = PackageLimits {
@@ -240,9 +250,11 @@ impl Scenario {
 
     /// Protocol features that one node offers.
     pub(super) fn offered(&self, rng: &mut ChaCha20Rng) -> bastion::Features {
-        let is_drawn = rng.random_bool(0.7);
-        let offered = is_drawn && self.features.has(Feature::Watch);
-        bastion::Features::from_iter(offered.then_some(bastion::Feature::Watch))
+        let watches = rng.random_bool(0.7) && self.features.has(Feature::Watch);
+        let relays = rng.random_bool(0.8) && self.features.has(Feature::Relay);
+        let watch = watches.then_some(bastion::Feature::Watch);
+        let relay = relays.then_some(bastion::Feature::Relay);
+        watch.into_iter().chain(relay).collect()
     }
 
     /// Timers of one node.

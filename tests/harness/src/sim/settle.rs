@@ -29,6 +29,7 @@ impl World {
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         self.end_crashes().await;
         self.net.reset_all(Weather::CALM);
+        self.keep_apart();
         self.upgrade_all().await;
         for number in 0..self.nodes.len() {
             if matches!(self.nodes[number].state, NodeState::Down(_)) {
@@ -36,6 +37,7 @@ impl World {
             }
         }
         self.become_still().await?;
+        self.end_apart().await?;
         while self.resolve_read_only().await {
             self.become_still().await?;
         }
@@ -52,6 +54,21 @@ impl World {
             self.pass_days(EXPIRY_S).await?;
         }
         self.pass_days(25 * 3600).await
+    }
+
+    /// Lets the nodes meet that were apart. What other nodes relay must have arrived before, if
+    /// nothing needs days.
+    async fn end_apart(&mut self) -> Result<(), String> {
+        let needs_days = [Feature::Restores, Feature::Rollbacks, Feature::SmallRoom];
+        if !needs_days.into_iter().any(|feature| self.has(feature)) {
+            self.check_all_relayed()?;
+        }
+        if self.apart.is_empty() {
+            return Ok(());
+        }
+        self.apart.clear();
+        self.net.reset_all(Weather::CALM);
+        self.become_still().await
     }
 
     /// Lets days pass until no node recovers. A recovery waits some days for a peer that never
@@ -114,13 +131,13 @@ impl World {
         ))
     }
 
-    /// Linked nodes without a session.
+    /// Linked nodes that meet, without a session.
     fn without_session(&self) -> BTreeSet<(usize, usize)> {
         let has_session = |(one, other): &&(usize, usize)| {
             let (one, other) = (self.up(*one).unwrap(), self.up(*other).unwrap());
             one.has_session(&other.peer_id()) && other.has_session(&one.peer_id())
         };
-        let links = self.links.iter();
+        let links = self.links.difference(&self.apart);
         links.filter(|link| !has_session(link)).copied().collect()
     }
 

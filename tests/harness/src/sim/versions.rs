@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use keys::protocol::CORE_TYPES_FROM;
 use postern::object::{Attrs, Value};
+use postern::store::{RECEIVED_FLAG, ScopeId};
 use rand::RngExt as _;
 use rusqlite::{Connection, OpenFlags};
 
@@ -111,12 +112,13 @@ impl World {
         apps.try_for_each(|app| self.check_flags(number, app, &connection))
     }
 
-    /// Each local object, with all of its values, has the bits of the domains in which its type
-    /// travels. Others have none.
+    /// Each object, with all of its values, has the bits of the domains in which its type travels.
+    /// A received one has [`RECEIVED_FLAG`] too. A received one in no scope has no bits.
     fn check_flags(&self, number: usize, app: &str, connection: &Connection) -> Result<(), String> {
         let node = self.up(number).unwrap();
+        let ScopeId(public) = ScopeId::PUBLIC;
         let sql = format!(
-            "SELECT hex(p.oid), p.origin IS NULL, p.sync_flags,
+            "SELECT hex(p.oid), p.origin IS NULL, p.scope_id > {public}, p.sync_flags,
                CASE WHEN p.type < {CORE_TYPES_FROM} THEN p.type ELSE (
                  SELECT of.type FROM scope AS s JOIN app_{app}_parent AS of ON of.id = s.parent_id
                  WHERE s.id = p.scope_id) END,
@@ -126,23 +128,29 @@ impl World {
         );
         let mut statement = connection.prepare(&sql).unwrap();
         let rows = statement.query_map([], |row| {
-            let found: (String, bool, i64, u16, bool) = (
+            let found: (String, bool, bool, i64, u16, bool) = (
                 row.get(0)?,
                 row.get(1)?,
                 row.get(2)?,
                 row.get(3)?,
                 row.get(4)?,
+                row.get(5)?,
             );
             Ok(found)
         });
         for row in rows.unwrap() {
-            let (oid, is_local, flags, type_number, differs) = row.unwrap();
+            let (oid, is_local, is_scoped, flags, type_number, differs) = row.unwrap();
             let schema = node.schemas().app(app).unwrap();
             let domains = schema.domains_of(type_number).map(|it| it.name.clone());
-            let domains: Vec<_> = domains.filter(|_| is_local).collect();
+            let domains: Vec<_> = domains.filter(|_| is_local || is_scoped).collect();
             let bits = node.read(move |view| {
                 let masks = domains.iter().map(|name| view.rows.apps().mask(name));
-                Ok(masks.fold(0, |bits, mask| bits | mask))
+                let received = if is_local || !is_scoped {
+                    0
+                } else {
+                    RECEIVED_FLAG
+                };
+                Ok(masks.fold(received, |bits, mask| bits | mask))
             });
             if bits != flags || differs {
                 return Err(format!(

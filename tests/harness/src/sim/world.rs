@@ -26,6 +26,9 @@ use crate::clock::ManualClock;
 use crate::live::{LiveNode, Wiring};
 use crate::setup::Setup;
 
+/// With [`Feature::Apart`]: chance that linked nodes meet only in the end.
+const APART: f64 = 0.3;
+
 /// A node that runs, or that can be started.
 pub(super) enum NodeState {
     Up(Box<LiveNode>),
@@ -96,6 +99,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<SimNode>,
     /// Pairs of nodes that know each other, the smaller number first.
     pub(super) links: BTreeSet<(usize, usize)>,
+    /// Links of which the nodes meet only in the end.
+    pub(super) apart: BTreeSet<(usize, usize)>,
     pub(super) memory: Memory,
     /// For each identity the draws that gave its genesis and then each rotation.
     pub(super) key_draws: BTreeMap<Oid, Vec<ChaCha20Rng>>,
@@ -121,6 +126,7 @@ impl World {
             clock,
             nodes: Vec::new(),
             links: BTreeSet::new(),
+            apart: BTreeSet::new(),
             memory: Memory::default(),
             key_draws: BTreeMap::new(),
             schemas,
@@ -130,6 +136,7 @@ impl World {
             world.add_node(number);
         }
         world.draw_links();
+        world.keep_apart();
         world.draw_outbox();
         for number in 0..world.nodes.len() {
             world.start(number);
@@ -188,6 +195,9 @@ impl World {
                     continue;
                 }
                 self.links.insert((one, other));
+                if self.has(Feature::Apart) && self.rng.random_bool(APART) {
+                    self.apart.insert((one, other));
+                }
                 let (dialler, dialled) = if self.rng.random_bool(0.5) {
                     (one, other)
                 } else {
@@ -198,6 +208,14 @@ impl World {
                     self.nodes[dialled].keeps.push(dialler);
                 }
             }
+        }
+    }
+
+    /// Lets no nodes reach each other that meet only in the end.
+    pub(super) fn keep_apart(&self) {
+        for (one, other) in &self.apart {
+            let (one, other) = (self.nodes[*one].onion, self.nodes[*other].onion);
+            self.net.set_apart(one, other, true);
         }
     }
 

@@ -19,7 +19,7 @@ use super::world::World;
 use crate::values::{card, conversation, message, offer, ride};
 
 /// A draft of a new object.
-struct Draft {
+pub(super) struct Draft {
     app: &'static str,
     type_number: u16,
     attrs: Attrs,
@@ -46,6 +46,28 @@ impl Draft {
             needs: Vec::new(),
         }
     }
+
+    /// A scope with these readers.
+    pub(super) fn founds(
+        app: &'static str,
+        type_number: u16,
+        attrs: Attrs,
+        readers: BTreeSet<Oid>,
+    ) -> Self {
+        Self {
+            place: Place::Founds(readers),
+            ..Self::public(app, type_number, attrs)
+        }
+    }
+
+    /// An object in a scope.
+    pub(super) fn within(app: &'static str, type_number: u16, attrs: Attrs, scope: Oid) -> Self {
+        Self {
+            place: Place::In(scope),
+            needs: vec![scope],
+            ..Self::public(app, type_number, attrs)
+        }
+    }
 }
 
 impl World {
@@ -55,7 +77,9 @@ impl World {
         let Some(writer) = people.choose(&mut self.rng).copied() else {
             return;
         };
+        let writes_to_many = self.has(Feature::Apart) && self.rng.random_bool(0.5);
         let draft = match self.rng.random_range(0..20) {
+            _ if writes_to_many => self.group_draft(node, writer),
             0..6 => return self.send(node, writer),
             6..9 if self.has(Feature::Groups) => self.group(node, writer),
             9..12 => self.message(node, writer),
@@ -210,10 +234,7 @@ impl World {
             return None;
         }
         let list: Vec<_> = members.iter().copied().collect();
-        Some(Draft {
-            place: Place::Founds(members),
-            ..Draft::public("messages", 1, conversation(&list))
-        })
+        Some(Draft::founds("messages", 1, conversation(&list), members))
     }
 
     /// A message in a conversation that the node has stored.
@@ -223,11 +244,7 @@ impl World {
         if self.rng.random_bool(0.05) {
             body = body.repeat(200);
         }
-        Some(Draft {
-            place: Place::In(within),
-            needs: vec![within],
-            ..Draft::public("messages", 2, message(within, &body))
-        })
+        Some(Draft::within("messages", 2, message(within, &body), within))
     }
 
     fn offer(&mut self, node: usize) -> Option<Draft> {
@@ -243,10 +260,8 @@ impl World {
     fn card(&mut self, node: usize, writer: Oid) -> Option<Draft> {
         let subject = self.person_known_at(node, writer)?;
         let text = self.text();
-        Some(Draft {
-            place: Place::Founds(BTreeSet::from([writer, subject])),
-            ..Draft::public("contacts", 1, card(subject, &text))
-        })
+        let readers = BTreeSet::from([writer, subject]);
+        Some(Draft::founds("contacts", 1, card(subject, &text), readers))
     }
 
     fn club(&mut self, node: usize, writer: Oid) -> Option<Draft> {
@@ -270,19 +285,14 @@ impl World {
                     .flatten()
                     .collect();
                 let list: Vec<_> = members.iter().copied().collect();
-                Some(Draft {
-                    place: Place::Founds(members),
-                    ..Draft::public(club::APP, club::ROOM, club::room(&list, text))
-                })
+                let room = club::room(&list, text);
+                Some(Draft::founds(club::APP, club::ROOM, room, members))
             }
             1 => {
                 let room = self.held(node, club::APP, club::ROOM, Some(writer))?;
                 let about = self.any_note(node);
-                Some(Draft {
-                    place: Place::In(room),
-                    needs: vec![room],
-                    ..Draft::public(club::APP, club::NOTE, club::note(room, text, &about))
-                })
+                let note = club::note(room, text, &about);
+                Some(Draft::within(club::APP, club::NOTE, note, room))
             }
             _ => {
                 let after: BTreeSet<_> = (0..self.rng.random_range(0..3))
@@ -338,7 +348,7 @@ impl World {
         known.choose(&mut self.rng).copied()
     }
 
-    fn text(&mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         format!("text {}", self.rng.random::<u32>())
     }
 
@@ -350,7 +360,12 @@ impl World {
             may_change && !is_core(made) && made.home == node && !memory.has_moved(&made.owner)
         });
         let own: Vec<_> = own.map(|(oid, _)| *oid).collect();
-        let Some(oid) = own.choose(&mut self.rng).copied() else {
+        let is_of_group = |oid: &Oid| self.memory.readers_max(oid) > 2;
+        let of_groups: Vec<_> = own.iter().copied().filter(is_of_group).collect();
+        let of_groups = of_groups.choose(&mut self.rng).copied();
+        let of_groups = of_groups.filter(|_| self.has(Feature::Apart));
+        let any = own.choose(&mut self.rng).copied();
+        let Some(oid) = of_groups.or(any) else {
             return;
         };
         let made = self.memory.made[&oid].clone();
