@@ -72,6 +72,9 @@ fn print(seed: u64, seconds: f64, outcome: Result<Outcome, Violation>, json: boo
                 "name": "seed", "seed": seed, "holds": true, "seconds": seconds,
                 "nodes": outcome.nodes, "objects": outcome.objects,
                 "virtual_s": outcome.virtual_s, "features": outcome.features.to_string(),
+                "bodies_whole": outcome.transfers.whole,
+                "bodies_fetched": outcome.transfers.fetched,
+                "bodies_needless": outcome.transfers.needless,
                 "digest": format!("{:?}", outcome.digest),
             })
         ),

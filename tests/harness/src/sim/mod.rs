@@ -23,6 +23,7 @@ mod scenario;
 mod settle;
 mod sight;
 mod tamper;
+mod transfers;
 mod versions;
 mod world;
 mod writes;
@@ -36,6 +37,7 @@ use keys::Digest;
 
 pub use scenario::{Feature, Features};
 pub use tamper::Tamper;
+pub use transfers::Transfers;
 use world::World;
 
 /// Facts of a run without a violation.
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub objects: usize,
     /// Virtual time, in seconds.
     pub virtual_s: u64,
+    /// Bodies of objects that arrived at nodes.
+    pub transfers: Transfers,
     /// Digest over the rows of all nodes.
     pub digest: Digest,
 }
@@ -156,6 +160,7 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
             nodes: world.nodes.len(),
             objects: world.memory.made.len(),
             virtual_s: start.elapsed().as_secs(),
+            transfers: world.net.tally.sum(),
             digest: world.digest(),
             features: world.scenario.features.clone(),
         })

@@ -19,6 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::transfers::{Tally, Tap};
+
 /// Bytes that a link forwards at once.
 const CHUNK: usize = 2048;
 
@@ -46,6 +48,8 @@ impl Weather {
 #[derive(Clone)]
 pub(super) struct SimNet {
     pub(super) memory: MemoryNet,
+    /// What the links have passed.
+    pub(super) tally: Tally,
     state: Arc<Mutex<NetState>>,
 }
 
@@ -81,6 +85,7 @@ impl SimNet {
     pub(super) fn new(seed: u64, width: usize, weather: Weather) -> Self {
         Self {
             memory: MemoryNet::with_width(width),
+            tally: Tally::default(),
             state: Arc::new(Mutex::new(NetState {
                 rng: ChaCha20Rng::seed_from_u64(seed),
                 weather,
@@ -201,17 +206,20 @@ impl Transport for SimTransport {
             }
             let far = self.memory.dial(onion).await?;
             let (near, end) = tokio::io::duplex(CHUNK);
-            spawn_pumps(&wire, end, far);
+            let taps = [*onion, self.of].map(|to| Tap::new(&self.net.tally, to));
+            spawn_pumps(&wire, end, far, taps);
             Ok(Box::new(near) as Stream)
         })
     }
 }
 
-fn spawn_pumps(wire: &Arc<Wire>, near: DuplexStream, far: Stream) {
+/// Forwards in both directions. `taps`: to the far node, and to the near one.
+fn spawn_pumps(wire: &Arc<Wire>, near: DuplexStream, far: Stream, taps: [Tap; 2]) {
     let (near_in, near_out) = tokio::io::split(near);
     let (far_in, far_out) = tokio::io::split(far);
-    tokio::spawn(wire.clone().pump(near_in, far_out));
-    tokio::spawn(wire.clone().pump(far_in, near_out));
+    let [to_far, to_near] = taps;
+    tokio::spawn(wire.clone().pump(near_in, far_out, to_far));
+    tokio::spawn(wire.clone().pump(far_in, near_out, to_near));
 }
 
 impl Wire {
@@ -220,12 +228,13 @@ impl Wire {
         self: Arc<Self>,
         from: ReadHalf<A>,
         to: WriteHalf<B>,
+        tap: Tap,
     ) {
         let reset = self.reset.clone();
         tokio::select! {
             biased;
             () = reset.cancelled() => {}
-            () = self.forward(from, to) => {}
+            () = self.forward(from, to, tap) => {}
         }
     }
 
@@ -233,6 +242,7 @@ impl Wire {
         &self,
         mut from: ReadHalf<A>,
         mut to: WriteHalf<B>,
+        mut tap: Tap,
     ) {
         let mut chunk = [0; CHUNK];
         while let Ok(count @ 1..) = from.read(&mut chunk).await {
@@ -246,6 +256,7 @@ impl Wire {
             if to.write_all(&chunk[..passes as usize]).await.is_err() {
                 break;
             }
+            tap.pass(&chunk[..passes as usize]);
             if passes < count as u64 {
                 if self.is_silent {
                     self.frozen.cancel();
