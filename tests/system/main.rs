@@ -13,6 +13,8 @@ mod backup;
 // A release build has no crash points.
 #[cfg(debug_assertions)]
 mod crash;
+mod groups;
+mod loopback;
 mod operating;
 mod people;
 mod schema;

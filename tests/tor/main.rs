@@ -180,10 +180,47 @@ fn nodes_sync_messages_over_onion_services() {
         .map(|(_, body)| body)
         .collect();
     assert_eq!(bodies, ["first", "Hi"]);
+    third_node_reads_b_through_a(&two, folder.path(), &tor);
 
     two.a.stop();
     two.b.stop();
     no_secrets_in_logs(&two);
+}
+
+/// C, which never meets B, gets what B wrote from A.
+fn third_node_reads_b_through_a(two: &Two, folder: &Path, tor: &toml::Table) {
+    let manual = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
+    let config = config(&["identities", "messages"], &manual, tor);
+    let mut c = NodeProcess::init(binary(), folder, "Carol", &config);
+    c.start();
+    let onion = two.a.get("/api/status")["onion"].clone();
+    c.until("A is reachable from C", REACHABLE_DEADLINE, |node| {
+        let reply = node.api("POST", "/api/peers", Some(json!({ "onion": onion })));
+        (reply.status == 200).then_some(())
+    });
+    let pull = |node: &NodeProcess, peer: &Value| {
+        let request = json!({ "peer": peer, "domain": "messages", "direction": "pull" });
+        node.post("/api/sync", request);
+    };
+    let c_identity = c.get("/api/identities")["identities"][0]["oid"].clone();
+    let founded = two.a.post(
+        "/api/v1/conversations",
+        json!({
+            "founder_identity_oid": two.a_identity,
+            "participant_identity_oids": [two.b_identity, c_identity],
+        }),
+    );
+    let talk = founded["conversation_oid"].as_str().unwrap();
+    two.sync("messages");
+    two.b.post(
+        &format!("/api/v1/conversations/{talk}/messages"),
+        json!({ "sender_identity_oid": two.b_identity, "body": "Hi from B" }),
+    );
+    pull(&two.a, &two.b.get("/api/status")["peer_id"]);
+    pull(&c, &json!(two.a_peer));
+    let read = inbox(&c, c_identity.as_str().unwrap()).pop();
+    assert_eq!(read.map(|(_, body)| body).as_deref(), Some("Hi from B"));
+    c.stop();
 }
 
 #[test]

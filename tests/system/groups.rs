@@ -1,0 +1,38 @@
+//! Conversations across nodes that are connected over loopback.
+
+use crate::loopback::Nodes;
+
+/// The nodes of Alice and Carol never meet; both know Bob's.
+#[test]
+fn members_whose_nodes_never_meet_read_each_other() {
+    let mut nodes = Nodes::start(&["Alice", "Bob", "Carol"]);
+    let (alice, bob, carol) = (0, 1, 2);
+    let oids = [alice, bob, carol].map(|node| nodes.identity(node));
+    for (node, name) in [(alice, "Alice"), (carol, "Carol")] {
+        nodes.ok(bob, &format!("peer add {} --as {name}", nodes.onions[node]));
+    }
+    let founded = nodes.json(
+        bob,
+        "conversation new --from Bob --to Alice --to Carol --title Hiking",
+    );
+    let talk = founded["conversation_oid"].as_str().unwrap().to_owned();
+    for node in [alice, carol] {
+        nodes.until(node, "conversation list", "Hiking");
+    }
+    nodes.ok(
+        alice,
+        &format!("send --conversation {talk} --from Alice who-comes"),
+    );
+    let inbox = nodes.until(carol, "inbox", "who-comes");
+    let label = format!("~Alice {}", &oids[alice][..12]);
+    assert!(inbox.contains(&format!("{label}: who-comes")), "{inbox}");
+    nodes.ok(
+        carol,
+        &format!("send --conversation {talk} --from Carol i-come"),
+    );
+    nodes.until(alice, "inbox", "i-come");
+    for node in [alice, carol] {
+        let peers = nodes.json(node, "peer list");
+        assert_eq!(peers["peers"].as_array().unwrap().len(), 1, "{peers}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Nodes as processes that are connected over loopback.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use harness::process::NodeProcess;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::operating::{json_of, ok, refused};
+
+/// Time limit for an object to travel from one node to another.
+const TRAVEL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Nodes that reach each other.
+pub(crate) struct Nodes {
+    nodes: Vec<NodeProcess>,
+    pub(crate) onions: Vec<String>,
+    _parent: TempDir,
+}
+
+impl Nodes {
+    /// Starts a node for each name of an identity.
+    pub(crate) fn start(names: &[&str]) -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let binary = Path::new(env!("CARGO_BIN_EXE_postern"));
+        let kind = "[transport]\nkind = \"loopback\"\n";
+        let init = |name: &&str| NodeProcess::init(binary, parent.path(), name, kind);
+        let mut nodes: Vec<_> = names.iter().map(init).collect();
+        // All ports are different, because all are taken at one time.
+        let listen = |_: &NodeProcess| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let taken: Vec<_> = nodes.iter().map(listen).collect();
+        let ports = taken.iter().map(|it| it.local_addr().unwrap());
+        let ports: Vec<_> = ports.collect();
+        let onion = |node: &NodeProcess| {
+            let (config, passphrase) = (node.config(), node.passphrase().display().to_string());
+            let (config, list) = (config.display(), "keys list --json");
+            let listed = json_of(&format!(
+                "{list} --config {config} --passphrase-file {passphrase}"
+            ));
+            listed["onion"].as_str().unwrap().to_owned()
+        };
+        let onions: Vec<_> = nodes.iter().map(onion).collect();
+        let entries = onions.iter().zip(&ports);
+        let directory: String = entries
+            .map(|(onion, port)| format!("\"{onion}\" = \"{port}\"\n"))
+            .collect();
+        for (node, port) in nodes.iter().zip(&ports) {
+            let config = format!(
+                "[api]\nlisten = \"127.0.0.1:0\"\n[sync]\npull_interval_s = 1\nbackoff_s_min = 1\n\
+                 [transport]\nkind = \"loopback\"\nloopback_listen = \"{port}\"\n\
+                 [transport.loopback_directory]\n{directory}"
+            );
+            fs::write(node.config(), config).unwrap();
+        }
+        drop(taken);
+        nodes.iter_mut().for_each(NodeProcess::start);
+        Self {
+            nodes,
+            onions,
+            _parent: parent,
+        }
+    }
+
+    fn line(&self, node: usize, line: &str) -> String {
+        format!("{line} --config {}", self.nodes[node].config().display())
+    }
+
+    pub(crate) fn ok(&self, node: usize, line: &str) -> String {
+        ok(&self.line(node, line))
+    }
+
+    pub(crate) fn json(&self, node: usize, line: &str) -> Value {
+        json_of(&self.line(node, &format!("{line} --json")))
+    }
+
+    pub(crate) fn refused(&self, node: usize, line: &str, reason: &str) {
+        refused(&self.line(node, line), reason);
+    }
+
+    /// The oid of the first identity of a node.
+    pub(crate) fn identity(&self, node: usize) -> String {
+        let listed = self.json(node, "identity list");
+        listed["identities"][0]["oid"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until what a command prints contains a text, and returns it.
+    pub(crate) fn until(&mut self, node: usize, line: &str, text: &str) -> String {
+        let line = self.line(node, line);
+        self.nodes[node].until(text, TRAVEL_DEADLINE, |_| {
+            let shown = ok(&line);
+            shown.contains(text).then_some(shown)
+        })
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.nodes.iter_mut().for_each(NodeProcess::stop);
+        }
+    }
+}
