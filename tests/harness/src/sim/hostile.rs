@@ -11,7 +11,8 @@ use bastion::{Connector, Features, GateConfig};
 use keys::{Oid, OnionAddr, SignedObject};
 use parking_lot::Mutex;
 use postern::object::{Attrs, Object, ObjectLimits, Value};
-use postern::peer::message::{DomainKey, PackageBody, Pull, SessionMessage, Watch};
+use postern::peer::message::{DomainKey, FetchedBatch, PackageBody, Pull, SessionMessage, Watch};
+use postern::schema;
 use postern::services::identities;
 use postern::state_engine::{Expected, PackageLimits, VerifiedPackage};
 use rand::RngExt as _;
@@ -19,6 +20,7 @@ use rand::seq::IteratorRandom as _;
 use rand_chacha::ChaCha20Rng;
 use tokio::time::timeout;
 
+use super::hostile_stubs::Script;
 use super::net::{SimNet, SimTransport};
 use super::scenario::{Feature, Scenario};
 use super::world::{World, folder};
@@ -39,6 +41,8 @@ pub(super) struct Mallory {
     offered: Features,
     /// The objects that nodes have sent it.
     pub(super) received: Arc<Mutex<Vec<Oid>>>,
+    /// The identities of others whose records it fetched.
+    pub(super) records: Arc<Mutex<Vec<Oid>>>,
 }
 
 impl Mallory {
@@ -66,6 +70,7 @@ impl Mallory {
             connector: Connector::new(gate, core.keys.clone(), Arc::new(profile)),
             transport: Arc::new(net.transport(core.onion())),
             received: Arc::default(),
+            records: Arc::default(),
             offered,
             core,
         }
@@ -90,18 +95,19 @@ impl World {
             1 => self.nosy_requests(node),
             _ => self.forged_push(node),
         };
-        self.visit(node, frames);
+        let script = self.script(node);
+        self.visit(node, frames, script);
     }
 
-    /// Lets the hostile peer dial a node and send it frames.
-    pub(super) fn visit(&self, node: usize, frames: Vec<Vec<u8>>) {
+    /// Lets the hostile peer dial a node, send it frames, and reply to it.
+    pub(super) fn visit(&self, node: usize, frames: Vec<Vec<u8>>, script: Option<Script>) {
         let onion = self.nodes[node].onion;
         let mallory = &self.mallory;
         tokio::spawn(send(
             mallory.connector.clone(),
             mallory.transport.clone(),
             onion,
-            frames,
+            (frames, script),
             Receiver::new(mallory, self.up(node).unwrap(), self.hostile_features(node)),
         ));
     }
@@ -112,13 +118,17 @@ impl World {
         self.mallory.offered.intersection(offered)
     }
 
-    /// Pulls of every domain, from any sequence number, and perhaps a watch of all of them.
+    /// Pulls of every domain, from any sequence number, and perhaps a watch of all of them and
+    /// fetches.
     fn nosy_requests(&mut self, node: usize) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut domains = self.mallory.core.sync_domains();
         domains.push("club".to_owned());
         if self.hostile_features(node).has(bastion::Feature::Watch) {
             frames.push(self.nosy_watch(node, &domains));
+        }
+        if self.hostile_features(node).has(bastion::Feature::Relay) {
+            frames.extend(self.nosy_fetches(&domains));
         }
         for (id, domain) in (1..).zip(domains) {
             frames.push(SessionMessage::Pull(Pull {
@@ -178,7 +188,7 @@ impl World {
     }
 
     /// An object that mimics one that an honest node wrote in an app.
-    fn forged(&mut self, app: &str) -> Option<SignedObject> {
+    pub(super) fn forged(&mut self, app: &str) -> Option<SignedObject> {
         let made = self.memory.made.iter().filter(|(_, made)| made.app == app);
         let (oid, made) = made.choose(&mut self.rng)?;
         let (oid, home, is_public) = (*oid, made.home, made.scope.is_none());
@@ -229,6 +239,9 @@ impl World {
                 return Err(format!("the hostile peer received {oid:?}: {made:?}"));
             }
         }
+        if let Some(oid) = self.mallory.records.lock().first() {
+            return Err(format!("the hostile peer fetched the record of {oid:?}"));
+        }
         Ok(())
     }
 }
@@ -236,6 +249,8 @@ impl World {
 /// Reads packages that a node sends to the hostile peer.
 struct Receiver {
     received: Arc<Mutex<Vec<Oid>>>,
+    records: Arc<Mutex<Vec<Oid>>>,
+    own: Oid,
     sender: (keys::PeerId, keys::PublicKey, keys::Epoch),
     recipient: keys::PeerId,
     features: Features,
@@ -245,6 +260,8 @@ impl Receiver {
     fn new(mallory: &Mallory, sender: &TestNode, features: Features) -> Self {
         Self {
             received: mallory.received.clone(),
+            records: mallory.records.clone(),
+            own: mallory.core.identity,
             sender: (sender.peer_id(), sender.public_key(), sender.epoch()),
             recipient: mallory.core.peer_id(),
             features,
@@ -252,8 +269,10 @@ impl Receiver {
     }
 
     fn note(&self, frame: &[u8]) {
-        let Ok(SessionMessage::Package(body)) = SessionMessage::decode(frame) else {
-            return;
+        let body = match SessionMessage::decode(frame) {
+            Ok(SessionMessage::Package(body)) => body,
+            Ok(SessionMessage::Fetched(batch)) => return self.note_fetched(&batch),
+            _ => return,
         };
         let (peer, key, epoch) = &self.sender;
         let expected = Expected {
@@ -269,6 +288,16 @@ impl Receiver {
             self.received.lock().push(object.oid);
         }
     }
+
+    fn note_fetched(&self, batch: &FetchedBatch) {
+        for object in batch.objects().unwrap() {
+            let object = Object::from_bytes(object.bytes(), &ObjectLimits::default()).unwrap();
+            if object.app == schema::identities::APP && object.oid != self.own {
+                self.records.lock().push(object.oid);
+            }
+            self.received.lock().push(object.oid);
+        }
+    }
 }
 
 /// Sends frames to a node and reads what it replies, for a while.
@@ -276,7 +305,7 @@ async fn send(
     connector: Connector,
     transport: Arc<SimTransport>,
     onion: OnionAddr,
-    frames: Vec<Vec<u8>>,
+    (frames, script): (Vec<Vec<u8>>, Option<Script>),
     receiver: Receiver,
 ) {
     let Ok((mut session, _)) = connector.dial(&*transport, &onion, None, &|_| {}).await else {
@@ -290,6 +319,12 @@ async fn send(
     let reading = async {
         while let Ok(Some(frame)) = session.reader.read().await {
             receiver.note(&frame);
+            let reply = script.as_ref().and_then(|script| script.reply(&frame));
+            if let Some(reply) = reply
+                && session.writer.write(&reply.encode()).await.is_err()
+            {
+                return;
+            }
         }
     };
     // The session ends with this task.

@@ -12,6 +12,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod hostile_scopes;
+mod hostile_stubs;
 mod members;
 mod memory;
 mod moves;
