@@ -197,13 +197,14 @@ impl Rows<'_> {
         statement.all((oid.as_bytes(), key_id, limit), |row| row.get(0))
     }
 
-    /// Key number and signature of each waiting version of an object, at most 64.
+    /// Key number and signature of each waiting version of an object, at most 64. Those are left out
+    /// that wait for the key that verifies them.
     pub fn waiting_signatures(&self, oid: &Oid) -> Result<Vec<(u32, Signature)>, StoreError> {
         let mut statement = self.prepare(
             "reading the signatures of waiting objects",
-            "SELECT key_id, signature FROM waiting WHERE oid = ?1 LIMIT 64",
+            "SELECT key_id, signature FROM waiting WHERE oid = ?1 AND needs_kind <> ?2 LIMIT 64",
         )?;
-        statement.all([oid.as_bytes()], |row| {
+        statement.all((oid.as_bytes(), Cause::KEY_KNOWN), |row| {
             Ok((row.get(0)?, Signature::from_bytes(fixed(row, 1)?)))
         })
     }

@@ -3,7 +3,7 @@
 
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
-use keys::Oid;
+use keys::{Oid, Signature, SignedObject};
 use postern::object::{Attrs, Value};
 use postern::state_engine::Stub;
 use postern::store::{Direction, PeerRow, Usage};
@@ -358,4 +358,31 @@ fn former_member_gets_no_later_list_from_a_member_that_lacks_the_removal() {
     meet(carol, alice);
     carol.relay(alice, MESSAGES);
     assert!(has(carol, removal) && !has(carol, later));
+}
+
+#[test]
+fn waiting_object_that_no_key_verified_does_not_replace_the_one_of_a_stub() {
+    let chain = Chain::new();
+    let Chain {
+        alice,
+        bob,
+        carol,
+        dave,
+        ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    meet(carol, dave);
+    let (_, genuine) = alice.object(MESSAGES, said).unwrap();
+    let mut signature = *genuine.signature().as_bytes();
+    signature[40] ^= 1;
+    let signature = Signature::from_bytes(signature);
+    let forged = SignedObject::from_parts(0, genuine.bytes().to_vec(), signature);
+    assert_eq!(
+        dave.force(carol, MESSAGES, vec![forged]).unwrap().waiting,
+        1
+    );
+    let got = carol.relay(bob, MESSAGES);
+    assert!(got.fetched.contains(&said), "{got:?}");
+    assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
 }
