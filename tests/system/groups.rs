@@ -15,7 +15,7 @@ fn members_whose_nodes_never_meet_read_each_other() {
         bob,
         "conversation new --from Bob --to Alice --to Carol --title Hiking",
     );
-    let talk = founded["conversation_oid"].as_str().unwrap().to_owned();
+    let talk = founded["oid"].as_str().unwrap().to_owned();
     for node in [alice, carol] {
         nodes.until(node, "conversation list", "Hiking");
     }

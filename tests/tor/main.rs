@@ -210,7 +210,7 @@ fn third_node_reads_b_through_a(two: &Two, folder: &Path, tor: &toml::Table) {
             "participant_identity_oids": [two.b_identity, c_identity],
         }),
     );
-    let talk = founded["conversation_oid"].as_str().unwrap();
+    let talk = founded["oid"].as_str().unwrap();
     two.sync("messages");
     two.b.post(
         &format!("/api/v1/conversations/{talk}/messages"),
