@@ -72,7 +72,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
                 "expired": again.expired,
                 "named": again.named,
             },
-            "rejects": view.rows.reject_count(&peer.peer_id)?,
+            "rejects": view.rows.reject_count(Some(&peer.peer_id))?,
             "sync_state": states.collect::<Vec<_>>(),
         }));
     }

@@ -42,7 +42,7 @@ pub(super) async fn list(
 
 fn show_group(group: &RejectGroup) -> Value {
     json!({
-        "peer_id": group.peer.to_hex(),
+        "peer_id": group.peer.map(|peer| peer.to_hex()),
         "code": group.code,
         "type": group.type_name,
         "count": group.count,
@@ -52,7 +52,7 @@ fn show_group(group: &RejectGroup) -> Value {
 
 fn show(row: &RejectRow) -> Value {
     json!({
-        "peer_id": row.peer.to_hex(),
+        "peer_id": row.peer.map(|peer| peer.to_hex()),
         "domain": row.domain,
         "epoch": row.epoch.to_hex(),
         "seq": row.seq,

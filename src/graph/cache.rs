@@ -26,6 +26,8 @@ pub(super) struct TxCache {
     pub(super) rights: BTreeMap<(ScopeId, Option<i64>, Oid), Option<Rights>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
+    /// Scopes that an identity of this node reads.
+    pub(super) read_here: BTreeSet<ScopeId>,
     /// Whether a peer has a later schema of an app.
     pub(super) later: BTreeMap<(PeerId, AppId), bool>,
     /// Whether any object waits; `None` before the first look.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, ScopeRight};
-use crate::store::{EndedScope, StoreError, Usage};
+use crate::store::{Account, EndedScope, StoreError, Usage};
 
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last object.
 const DROPPED_SPENT_MAX: usize = 2048;
@@ -36,7 +36,7 @@ impl GraphManager<'_> {
         let rows = self
             .tx
             .received_in_scope(app, ended.id, ended.after_seq, most)?;
-        let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
+        let mut freed: BTreeMap<(i64, Account), Usage> = BTreeMap::new();
         let mut is_all = rows.len() < most;
         let mut after_seq = ended.after_seq;
         for row in &rows {
@@ -49,7 +49,7 @@ impl GraphManager<'_> {
                 let (_, signed) = load_object(self.tx, app, row)?;
                 let bytes = Usage::one(signed.bytes().len()).bytes;
                 self.tx.count_bytes(signed.bytes().len());
-                *freed.entry(origin).or_default() += Usage {
+                *freed.entry((origin, row.account)).or_default() += Usage {
                     objects: 0,
                     bytes: -bytes,
                 };
@@ -59,9 +59,9 @@ impl GraphManager<'_> {
             self.parents(app)?.drop_values(row, &granted)?;
             self.cache.borrow_mut().invalidate_parent(app.id, row);
         }
-        for (origin, usage) in freed {
+        for ((origin, account), usage) in freed {
             if let Some(peer) = self.tx.peer_by_number(origin)? {
-                self.tx.add_usage(&peer, &usage)?;
+                self.tx.add_usage(&peer, account, &usage)?;
             }
         }
         if is_all {

@@ -18,6 +18,8 @@ use crate::store::{AppTable, Cause, StoreError};
 pub enum Trial {
     /// The peer sent it now. The peer's claims tell whether a later schema exists.
     Arrived,
+    /// The peer sent it now, because this node fetched it for a stub.
+    Fetched,
     /// The object waited already.
     Retried,
     /// The peer sent the record of an identity that may live elsewhere, because it was asked to.

@@ -18,7 +18,7 @@ use crate::object::{Object, OidProof, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
 use crate::store::{
-    AppTable, Cause, IdentityRow, ParentRow, Rows, ScopeId, StoreError, StoredValue,
+    Account, AppTable, Cause, IdentityRow, ParentRow, Rows, ScopeId, StoreError, StoredValue,
 };
 
 /// The highest counter of a home record. Only its owner can have reached it.
@@ -219,6 +219,7 @@ impl GraphManager<'_> {
             created_seq: 0,
             change_seq: 0,
             sync_flags: 0,
+            account: Account::Own,
         };
         let granted = AclManager::check_self_certified(verified);
         let change = Change::Content(&resolved, existing.as_ref());

@@ -17,7 +17,7 @@ use crate::domain::Mode;
 use crate::object::{Attrs, Object, OidParts, OidProof, Place, Value, is_core_type};
 use crate::op_context::OpContext;
 use crate::schema::{Kind, TypeSchema, Visibility, identities};
-use crate::store::{AppTable, ParentRow, RECEIVED_FLAG, ScopeId, StoreError, WriteMode};
+use crate::store::{Account, AppTable, ParentRow, RECEIVED_FLAG, ScopeId, StoreError, WriteMode};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -329,5 +329,6 @@ pub(super) fn new_row(
         created_seq: 0,
         change_seq: 0,
         sync_flags,
+        account: Account::Own,
     }
 }

@@ -10,6 +10,7 @@
 
 mod branches;
 mod cache;
+mod charge;
 mod commit;
 mod counters;
 mod ended;
@@ -41,6 +42,7 @@ mod verify;
 mod version;
 mod waiting;
 
+pub use charge::{Arrival, Room};
 pub use counters::Counters;
 pub use error::{ApplyError, Fault, ObjectFault, SaveError};
 pub use fitting::Trial;

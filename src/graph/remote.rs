@@ -7,6 +7,7 @@
 
 use keys::protocol::RIGHTS_TYPE;
 
+use super::charge::Arrival;
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::fitting::Trial;
@@ -21,7 +22,7 @@ use crate::domain::Mode;
 use crate::object::is_core_type;
 use crate::op_context::OpContext;
 use crate::schema::{Visibility, identities};
-use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
+use crate::store::{Account, AppTable, Cause, IdentityRow, ParentRow, StoreError};
 
 /// Result for one object of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +31,20 @@ pub enum Applied {
     Written {
         /// The revision that is no longer stored, if a peer had sent it.
         replaced: Option<Freed>,
+        /// The account of the sender in which it counts.
+        account: Account,
         /// Whether the replaced one had the same key and revision: a fork, to be recorded.
         forked: bool,
     },
     /// The same or a later version was stored already, or the scope of the object ended.
     AlreadyStored,
+    /// The account in which it would count has no room. Nothing was written.
+    NoRoom,
     /// Other content with the same key and revision stays: a fork, to be recorded.
     Forked {
-        /// Whether the object holds a rights list or a `leave` that was not known. Such a list or
-        /// `leave` was stored, and is charged like an object.
-        kept: bool,
+        /// The account in which a rights list or a `leave` counts that the object holds and that
+        /// was not known. Such a list or `leave` was stored, and is charged like an object.
+        kept: Option<Account>,
     },
 }
 
@@ -48,6 +53,8 @@ pub enum Applied {
 pub struct Freed {
     /// Local number of the peer that had sent it.
     pub origin: i64,
+    /// The account of that peer.
+    pub account: Account,
     /// The bytes that it counted for that peer.
     pub bytes: usize,
 }
@@ -72,21 +79,20 @@ enum Presence {
 }
 
 impl<'e> GraphManager<'e> {
-    /// Applies one object of a package in a change group of its own. `origin` is the sending peer's
-    /// local number.
+    /// Applies one object of a package in a change group of its own.
     pub fn apply_message(
         &mut self,
         context: &OpContext,
         verified: &VerifiedObject,
-        (origin, trial): (i64, Trial),
+        from: Arrival,
     ) -> Result<Applied, ApplyError> {
-        let from = (origin, trial);
         // Most objects are new, so the first try inserts without a lookup (an optimisation,
         // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
         // new, and neither is an object of this node.
         if !verified.object.is_deleted() && !self.is_local(&verified.object.owner)? {
             match self.apply_as(context, verified, from, Presence::New) {
-                Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
+                Ok(Applied::NoRoom)
+                | Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
                 done => return done,
             }
         }
@@ -98,7 +104,7 @@ impl<'e> GraphManager<'e> {
         &mut self,
         context: &OpContext,
         verified: &VerifiedObject,
-        (origin, trial): (i64, Trial),
+        arrival: Arrival,
         presence: Presence,
     ) -> Result<Applied, ApplyError> {
         let OpContext::Remote {
@@ -107,7 +113,7 @@ impl<'e> GraphManager<'e> {
         else {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
         };
-        let object = &verified.object;
+        let (object, trial) = (&verified.object, arrival.trial);
         let domain = self.schemas().domain(sync_domain);
         let domain = domain.filter(|domain| domain.app == object.app);
         let domain = domain.ok_or(Fault::Denied(Denied::TypeNotInDomain))?;
@@ -128,6 +134,7 @@ impl<'e> GraphManager<'e> {
             (Home::Elsewhere, Trial::Relayed) => Home::Sender,
             (home, _) => home,
         };
+        let is_relayed = self.is_relayed(object, (peer, trial))?;
         let is_public = schema.visibility == Visibility::Public;
         if existing.is_none() && owner_home == Home::Local && !is_public {
             // Acknowledged before its scope is looked up, so that it does not wait for the scope.
@@ -164,10 +171,16 @@ impl<'e> GraphManager<'e> {
             RemoteWrite::Acknowledge => return Ok(Applied::AlreadyStored),
             RemoteWrite::ForkLost => {
                 let key_number = verified.signed.key_id();
-                let kept = match &existing {
+                let account = self.account(object, &resolved, is_relayed)?;
+                let bytes = verified.charged_bytes();
+                if resolved.core.is_some() && !arrival.has_room(account, bytes, None) {
+                    return Ok(Applied::NoRoom);
+                }
+                let is_kept = match &existing {
                     Some(stored) => self.keep_forked(stored, key_number, &resolved)?,
                     None => false,
                 };
+                let kept = is_kept.then_some(account);
                 return Ok(Applied::Forked { kept });
             }
             RemoteWrite::ForkWon(granted) => (granted, true),
@@ -184,15 +197,26 @@ impl<'e> GraphManager<'e> {
             Some(row) => self.freed(app, row, is_core)?,
             None => None,
         };
+        let account = self.account(object, &resolved, is_relayed)?;
+        if !arrival.has_room(account, verified.charged_bytes(), replaced.as_ref()) {
+            return Ok(Applied::NoRoom);
+        }
         self.end_group();
         let flags = self.received_flags(app, schema, object)?;
-        let row = new_row(object, &verified.signed, Some(origin), flags);
+        let row = ParentRow {
+            account,
+            ..new_row(object, &verified.signed, Some(arrival.origin), flags)
+        };
         let change = Change::Content(&resolved, existing.as_ref());
         let row = self.commit_row(&granted, app, row, change)?;
         if let Some(record) = &verified.record {
             self.note_identity(&row, record)?;
         }
-        Ok(Applied::Written { replaced, forked })
+        Ok(Applied::Written {
+            replaced,
+            account,
+            forked,
+        })
     }
 
     /// The bytes of a stored object that its replacement frees of the quota of its sender.
@@ -215,7 +239,11 @@ impl<'e> GraphManager<'e> {
                 charged_bytes(&object, &signed)
             }
         };
-        Ok(Some(Freed { origin, bytes }))
+        Ok(Some(Freed {
+            origin,
+            account: row.account,
+            bytes,
+        }))
     }
 
     /// Whether an object is stored already, in this or a later version, under this or a later key.

@@ -131,6 +131,11 @@ impl DecodedObject {
         self.object.scope()
     }
 
+    /// The decoded object.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
     /// The full name of the object's type. `None`: no enabled app has the type.
     pub fn type_name(&self, schemas: &Schemas) -> Option<String> {
         type_name(&self.object, schemas)

@@ -248,9 +248,10 @@ impl StateEngine {
             let source = PackageSource::find(graph, peer, domain, epoch, to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let source = match work.route {
-                Route::Again(_) | Route::Fetched { is_again: true } => source.again(true),
+                Route::Again(_) => source.again(true),
+                Route::Fetched { is_again } => source.again(is_again).fetched(),
                 Route::Records => source.relayed(),
-                Route::Handshake | Route::News | Route::Fetched { is_again: false } => source,
+                Route::Handshake | Route::News => source,
             };
             let names_later = !work.rest.as_slice().is_empty() && work.names_many();
             let mut ingest = PartIngest::new(graph, limits, &mut work.done, &mut work.rejects);

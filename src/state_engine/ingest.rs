@@ -1,65 +1,89 @@
 //! Applying objects inside one transaction: each is written, waits, or is rejected.
 //!
-//! Used for the parts of packages and for waiting objects. Invariant: the usage that is charged
-//! equals what the transaction stored. Tested in `tests/core/packages.rs`, `tests/core/quotas.rs`
+//! Used for the parts of packages and for waiting objects; `aside.rs` has the objects that wait.
+//! Invariant: the usage that is charged equals what the transaction stored. Tested in `tests/core/packages.rs`, `tests/core/quotas.rs`
 //! and `tests/core/waiting.rs`.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use keys::{Epoch, Oid, PeerId, SignedObject};
+use keys::{Oid, PeerId, SignedObject};
 
 use super::applied::{AppliedPackage, ApplyPackageError};
-use super::checked::{CheckedObject, check_objects, known_keys};
+use super::checked::{CheckedObject, known_keys};
 use super::limits::CoreLimits;
 use super::quota::QuotaLedger;
-use super::reclaim::{OwnChains, reclaim_one};
 use super::rejects::RejectLog;
 use super::source::PackageSource;
 use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, Trial, VerifiedObject,
-    decode_object,
+    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, Room, VerifiedObject,
 };
-use crate::store::{
-    Cause, Cursor, Direction, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage,
-    WaitingCount, WaitingRow,
-};
+use crate::object::{Object, Place};
+use crate::store::{Account, Cause, RejectRow, StoreError, Usage, WaitingCount};
 
 /// Most that a part spends ([`GraphManager::spent`]), besides its last object. Takes some 20 ms if
 /// all of it are readers.
 const PART_SPENT_MAX: usize = 2048;
 
 /// An object that has to wait.
-struct Unsettled {
-    oid: Oid,
+pub(super) struct Unsettled {
+    pub(super) oid: Oid,
     /// The scope in which it lies, if any.
-    scope: Option<Oid>,
-    cause: Cause,
-    object: SignedObject,
+    pub(super) scope: Option<Oid>,
+    pub(super) cause: Cause,
+    pub(super) account: Account,
+    pub(super) object: SignedObject,
 }
 
 /// An object that was refused, as far as it could be read.
 struct Refused {
     oid: Option<Oid>,
     type_name: Option<String>,
+    /// Whether the peer relayed it, so that the peer is not to blame.
+    is_relayed: bool,
+}
+
+/// A change of the usage of an account of the sender.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Charge {
+    pub(super) account: Account,
+    pub(super) usage: Usage,
+}
+
+impl Charge {
+    /// Nothing is charged.
+    pub(super) const NONE: Self = Self {
+        account: Account::Own,
+        usage: Usage {
+            objects: 0,
+            bytes: 0,
+        },
+    };
+
+    /// An object of `bytes` bytes is charged.
+    pub(super) fn one(account: Account, bytes: usize) -> Self {
+        let usage = Usage::one(bytes);
+        Self { account, usage }
+    }
 }
 
 /// The outcome for one object.
-enum Judged {
-    /// Nothing of it waits. The change of the stored bytes and objects.
-    Settled(Usage),
+pub(super) enum Judged {
+    /// Nothing of it waits.
+    Settled(Charge),
     /// The object has to wait.
     Waits(Unsettled),
+    /// Its account has no room. The scope in which it lies.
+    NoRoom(Option<Oid>),
 }
 
 /// Applies the objects of one transaction one after the other.
 pub(super) struct PartIngest<'a, 'g> {
-    graph: &'a mut GraphManager<'g>,
-    limits: CoreLimits,
-    quotas: QuotaLedger,
-    done: &'a mut AppliedPackage,
+    pub(super) graph: &'a mut GraphManager<'g>,
+    pub(super) limits: CoreLimits,
+    pub(super) quotas: QuotaLedger,
+    pub(super) done: &'a mut AppliedPackage,
     rejects: &'a mut RejectLog,
-    waiting: BTreeMap<PeerId, WaitingCount>,
+    pub(super) waiting: BTreeMap<PeerId, WaitingCount>,
 }
 
 impl<'a, 'g> PartIngest<'a, 'g> {
@@ -92,79 +116,22 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         objects: &mut std::vec::IntoIter<CheckedObject>,
     ) -> Result<(), ApplyPackageError> {
         for object in objects.take(self.limits.part_objects_max) {
-            let stored = match self.judge(source, object)? {
+            let Charge { account, usage } = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
                 Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,
+                Judged::NoRoom(scope) => {
+                    self.done.waiting += 1;
+                    self.note_no_room(source, scope)?;
+                    Charge::NONE
+                }
             };
-            self.quotas
-                .count(self.graph.tx(), &source.peer, &stored)??;
+            let change = (account, &usage);
+            self.quotas.count(self.graph.tx(), &source.peer, change)??;
             if self.spent() >= PART_SPENT_MAX {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Tries a waiting object again, whose cause has occurred. No quota prevents it, because it was
-    /// charged when it began to wait. The entries of a rights list are charged now, and may exceed
-    /// the quota by their number. An object whose sender or app this node does not have any more is
-    /// given up: it is pulled again if they come back.
-    pub(super) fn retry(&mut self, waiting: WaitingRow) -> Result<(), StoreError> {
-        let (id, peer, domain) = (waiting.id, waiting.peer, &waiting.domain);
-        let source = PackageSource::find(self.graph, peer, domain, waiting.epoch, waiting.seq)?
-            .map(PackageSource::retried);
-        let is_enabled = self.graph.schemas().domain(domain).is_some();
-        let Some(source) = source.filter(|_| is_enabled) else {
-            return self.give_up(&waiting);
-        };
-        let mut stored = -Usage::one(waiting.object.bytes().len());
-        let decoded = decode_object(waiting.object, self.graph.limits());
-        let owner = decoded.as_ref().ok().map(DecodedObject::owner);
-        let scope = decoded.as_ref().ok().and_then(DecodedObject::scope);
-        let known = known_keys(self.graph.tx(), owner.as_slice())?;
-        for object in check_objects(vec![decoded], &known) {
-            match self.judge(&source, object)? {
-                Judged::Settled(written) => stored += written,
-                Judged::Waits(Unsettled { cause, .. }) => {
-                    return self.graph.tx().put_waiting_cause(id, &cause);
-                }
-            }
-        }
-        self.graph.tx().remove_waiting(id)?;
-        let _ = self.quotas.count(self.graph.tx(), &peer, &stored)?;
-        let now = self.graph.now();
-        let (tx, scope) = (self.graph.tx(), scope.as_ref());
-        tx.wake_pull_again(&peer, domain, scope, now)
-    }
-
-    /// Tries again a waiting object of this node that a peer returned after a restore.
-    pub(super) fn retry_reclaimed(
-        &mut self,
-        waiting: WaitingRow,
-        chains: &mut OwnChains,
-    ) -> Result<(), StoreError> {
-        let from = (&waiting.peer, Trial::Retried);
-        let reclaimed = reclaim_one(self.graph, chains, waiting.object, from)?;
-        match reclaimed {
-            Err((Fault::Waits(cause), _)) => self.graph.tx().put_waiting_cause(waiting.id, &cause),
-            Ok(_) | Err(_) => self.graph.tx().remove_waiting(waiting.id),
-        }
-    }
-
-    /// Deletes an object of a peer that waits no longer, and notes that it is to be pulled again.
-    pub(super) fn give_up(&mut self, waiting: &WaitingRow) -> Result<(), StoreError> {
-        let tx = self.graph.tx();
-        tx.remove_waiting(waiting.id)?;
-        let stored = -Usage::one(waiting.object.bytes().len());
-        let fits = self.quotas.count(tx, &waiting.peer, &stored)?;
-        debug_assert!(fits.is_ok(), "less fits every quota");
-        let Some(peer) = tx.peer(&waiting.peer)? else {
-            return Ok(());
-        };
-        let decoded = decode_object(waiting.object.clone(), self.graph.limits());
-        let scope = decoded.ok().as_ref().and_then(DecodedObject::scope);
-        let cause = PullAgainCause::Expired;
-        self.note_again((waiting, scope), cause, peer.epoch, false)
     }
 
     /// Writes the changed usage, and after the last part the rejects. Logs the frozen identities
@@ -181,42 +148,27 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     }
 
     /// Writes one object, rejects it, or returns the cause for which it has to wait.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         source: &PackageSource<'_>,
         object: CheckedObject,
     ) -> Result<Judged, StoreError> {
-        let (refused, scope, fault, signed) = match self.verify_again(object)? {
+        let (refused, (scope, account), fault, signed) = match self.verify_again(object)? {
             CheckedObject::Verified(verified) => {
+                let arrival = source.arrival(self.room(source, &verified)?);
                 let applied = self
                     .graph
-                    .apply_message(&source.context, &verified, source.from());
+                    .apply_message(&source.context, &verified, arrival);
                 if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
-                    let refused = self.refused(&verified);
+                    let refused = self.refused(source, &verified)?;
                     self.record(source, refused, code);
                 }
                 match applied {
-                    Ok(Applied::Written { replaced, .. }) => {
-                        self.done.written += 1;
-                        let mut stored = Usage::one(verified.charged_bytes());
-                        match replaced {
-                            Some(freed) => stored += self.release(source, &freed)?,
-                            None => self.done.added += 1,
-                        }
-                        return Ok(Judged::Settled(stored));
-                    }
-                    Ok(Applied::Forked { kept: true }) => {
-                        self.done.added += 1;
-                        return Ok(Judged::Settled(Usage::one(verified.charged_bytes())));
-                    }
-                    Ok(Applied::AlreadyStored | Applied::Forked { kept: false }) => {
-                        self.done.already_stored += 1;
-                        return Ok(Judged::Settled(Usage::default()));
-                    }
+                    Ok(applied) => return self.settled(source, &verified, applied),
                     Err(ApplyError::Store(error)) => return Err(error),
                     Err(ApplyError::Fault(fault)) => (
-                        self.refused(&verified),
-                        verified.object().scope(),
+                        self.refused(source, &verified)?,
+                        self.place(source, verified.object())?,
                         fault,
                         Some(verified.into_signed()),
                     ),
@@ -227,46 +179,121 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 fault,
                 decoded,
             } => {
+                let place = match &decoded {
+                    Some(decoded) => self.place(source, decoded.object())?,
+                    None => (None, Account::Own),
+                };
                 let refused = Refused {
                     oid,
                     type_name: decoded
                         .as_ref()
                         .and_then(|it| it.type_name(self.graph.schemas())),
+                    is_relayed: place.1 != Account::Own,
                 };
-                let scope = decoded.as_ref().and_then(DecodedObject::scope);
                 let signed = decoded.map(DecodedObject::into_signed);
-                (refused, scope, fault, signed)
+                (refused, place, fault, signed)
             }
         };
         Ok(match (fault, refused.oid, signed) {
             // The form under the later key follows, or its owner deleted it.
             (Fault::OldKey, ..) => {
                 self.done.already_stored += 1;
-                Judged::Settled(Usage::default())
+                Judged::Settled(Charge::NONE)
             }
             (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(Unsettled {
                 oid,
                 scope,
                 cause,
+                account,
                 object,
             }),
             (fault, ..) => {
                 self.done.rejected += 1;
                 self.record(source, refused, fault.code());
-                Judged::Settled(Usage::default())
+                Judged::Settled(Charge::NONE)
             }
         })
     }
 
-    /// Releases what a replaced revision counted. Returns the part that its new sender had counted,
-    /// so that an update of a peer above its quota fits.
-    fn release(&mut self, source: &PackageSource<'_>, freed: &Freed) -> Result<Usage, StoreError> {
+    /// Counts an object that was applied.
+    fn settled(
+        &mut self,
+        source: &PackageSource<'_>,
+        verified: &VerifiedObject,
+        applied: Applied,
+    ) -> Result<Judged, StoreError> {
+        let bytes = verified.charged_bytes();
+        Ok(match applied {
+            Applied::Written {
+                replaced, account, ..
+            } => {
+                self.done.written += 1;
+                let mut stored = Charge::one(account, bytes);
+                match replaced {
+                    Some(freed) => stored.usage += self.release(source, account, &freed)?,
+                    None => self.done.added += 1,
+                }
+                Judged::Settled(stored)
+            }
+            Applied::Forked {
+                kept: Some(account),
+            } => {
+                self.done.added += 1;
+                Judged::Settled(Charge::one(account, bytes))
+            }
+            Applied::AlreadyStored | Applied::Forked { kept: None } => {
+                self.done.already_stored += 1;
+                Judged::Settled(Charge::NONE)
+            }
+            Applied::NoRoom => {
+                let object = verified.object();
+                let founds = matches!(object.place(), Place::Founds(_)).then_some(object.oid);
+                Judged::NoRoom(object.scope().or(founds))
+            }
+        })
+    }
+
+    /// What the sender's accounts have left for an object. An object that waited was charged then.
+    fn room(
+        &mut self,
+        source: &PackageSource<'_>,
+        verified: &VerifiedObject,
+    ) -> Result<Room, StoreError> {
+        let object = verified.object();
+        let is_bounded = !source.is_retried()
+            && (source.passes_without_room() || self.graph.is_relayed(object, source.from())?);
+        if !is_bounded {
+            return Ok(Room::UNLIMITED);
+        }
+        self.quotas
+            .room(self.graph.tx(), &source.peer, Some(object.owner))
+    }
+
+    /// The scope of an object that waits or is refused, and its account.
+    fn place(
+        &self,
+        source: &PackageSource<'_>,
+        object: &Object,
+    ) -> Result<(Option<Oid>, Account), StoreError> {
+        let account = self.graph.account_aside(object, source.from())?;
+        Ok((object.scope(), account))
+    }
+
+    /// Releases what a replaced revision counted. Returns the part that its new sender had counted
+    /// in the same account, so that an update of a peer above its quota fits.
+    fn release(
+        &mut self,
+        source: &PackageSource<'_>,
+        account: Account,
+        freed: &Freed,
+    ) -> Result<Usage, StoreError> {
         let usage = -Usage::one(freed.bytes);
-        if freed.origin == source.origin {
+        if (freed.origin, freed.account) == (source.origin, account) {
             return Ok(usage);
         }
         if let Some(peer) = self.graph.tx().peer_by_number(freed.origin)? {
-            let fits = self.quotas.count(self.graph.tx(), &peer, &usage)?;
+            let change = (freed.account, &usage);
+            let fits = self.quotas.count(self.graph.tx(), &peer, change)?;
             debug_assert!(fits.is_ok(), "less fits every quota");
         }
         Ok(Usage::default())
@@ -289,91 +316,26 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         }
     }
 
-    /// Makes an object wait, or notes that it is to be pulled again if the sender has no room.
-    /// Waiting objects count as stored at once, so that no quota can block their release.
-    fn put_aside(
-        &mut self,
-        source: &PackageSource<'_>,
-        unsettled: Unsettled,
-    ) -> Result<Usage, StoreError> {
-        let tx = self.graph.tx();
-        let scope = unsettled.scope;
-        let waiting = waiting_row(source, unsettled);
-        let count = match self.waiting.entry(source.peer) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(tx.waiting_count(&source.peer)?),
-        };
-        let limits = &self.limits.aside;
-        let is_unverified = waiting.cause.is_unverified();
-        let needs_schema = matches!(waiting.cause, Cause::Schema(..));
-        // The other half is for objects that wait for a moment only.
-        let has_room = count.all - count.reclaimed < limits.waiting_per_peer_max
-            && (!is_unverified || count.unverified < limits.unverified_per_peer_max)
-            && (!needs_schema || count.schema < limits.waiting_per_peer_max / 2);
-        self.done.waiting += 1;
-        if tx.renew_waiting(&waiting)? {
-            return Ok(Usage::default());
-        }
-        if !has_room {
-            let (cause, epoch) = (PullAgainCause::NoRoom, waiting.epoch);
-            self.note_again((&waiting, scope), cause, epoch, source.is_again)?;
-            return Ok(Usage::default());
-        }
-        if !self.graph.put_waiting(&waiting)? {
-            return Ok(Usage::default());
-        }
-        count.all += 1;
-        count.unverified += u64::from(is_unverified);
-        count.schema += u64::from(needs_schema);
-        Ok(Usage::one(waiting.object.bytes().len()))
-    }
-
-    /// Notes that the scope or domain of an object that this node does not keep is to be pulled
-    /// again. The note counts in the peer's present epoch, and ends at the cursor. The object may
-    /// lie above the number of its package: its sender may have restamped it, and a handshake has
-    /// no number. An object above the cursor comes again anyway.
-    fn note_again(
+    fn refused(
         &self,
-        (waiting, scope): (&WaitingRow, Option<Oid>),
-        cause: PullAgainCause,
-        epoch: Epoch,
-        is_again: bool,
-    ) -> Result<(), StoreError> {
-        let (tx, domain) = (self.graph.tx(), &waiting.domain);
-        let cursor = tx.sync_state(Cursor {
-            peer: &waiting.peer,
-            domain,
-            direction: Direction::In,
-        })?;
-        let seqs = cursor.map(|state| (state.epoch, state.last_seq));
-        let seqs = seqs.into_iter().chain([(waiting.epoch, waiting.seq)]);
-        let until_seq = seqs.filter(|(counted, _)| *counted == epoch);
-        let Some((_, until_seq)) = until_seq.max_by_key(|(_, seq)| *seq) else {
-            // The domain starts at 0 in this epoch.
-            return Ok(());
-        };
-        let note = PullAgainNote {
-            peer: &waiting.peer,
-            domain,
-            scope,
-            epoch,
-            until_seq,
-            cause,
-            is_again,
-        };
-        tx.note_pull_again(&note, self.graph.now())
-    }
-
-    fn refused(&self, object: &VerifiedObject) -> Refused {
-        Refused {
-            oid: Some(object.object().oid),
-            type_name: object.type_name(self.graph.schemas()),
-        }
+        source: &PackageSource<'_>,
+        verified: &VerifiedObject,
+    ) -> Result<Refused, StoreError> {
+        let object = verified.object();
+        Ok(Refused {
+            oid: Some(object.oid),
+            type_name: verified.type_name(self.graph.schemas()),
+            is_relayed: self.graph.is_relayed(object, source.from())?,
+        })
     }
 
     /// Notes a rejected object, or one that forked.
     fn record(&mut self, source: &PackageSource<'_>, refused: Refused, code: &str) {
-        let Refused { oid, type_name } = refused;
+        let Refused {
+            oid,
+            type_name,
+            is_relayed,
+        } = refused;
         tracing::debug!(
             app_id = source.context.app_id().0,
             trace_id = %source.context.trace_id(),
@@ -383,7 +345,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             "recorded an object of a package as rejected or forked"
         );
         self.rejects.add(RejectRow {
-            peer: source.peer,
+            peer: (!is_relayed).then_some(source.peer),
             domain: source.domain.to_owned(),
             epoch: source.epoch,
             seq: source.seq,
@@ -402,19 +364,5 @@ fn log_frozen(identities: usize) {
             identities,
             "froze identities of other nodes, because two homes were claimed for each"
         );
-    }
-}
-
-fn waiting_row(source: &PackageSource<'_>, unsettled: Unsettled) -> WaitingRow {
-    WaitingRow {
-        id: 0,
-        peer: source.peer,
-        domain: source.domain.to_owned(),
-        epoch: source.epoch,
-        seq: source.seq,
-        oid: unsettled.oid,
-        cause: unsettled.cause,
-        is_reclaimed: false,
-        object: unsettled.object,
     }
 }

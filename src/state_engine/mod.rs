@@ -8,6 +8,7 @@
 
 mod applied;
 mod apply;
+mod aside;
 mod build;
 mod checked;
 mod collect;

@@ -28,7 +28,7 @@ pub(super) fn drop_preceded(graph: &mut GraphManager<'_>) -> Result<(), StoreErr
             tx.remove_waiting(id)?;
             if !waiting.is_reclaimed {
                 let usage = -Usage::one(waiting.object.bytes().len());
-                tx.add_usage(&waiting.peer, &usage)?;
+                tx.add_usage(&waiting.peer, waiting.account, &usage)?;
             }
         }
         if left == 0 {

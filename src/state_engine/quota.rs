@@ -1,19 +1,29 @@
 //! Quotas: how much this node stores of each peer and of each tier (docs/DECISIONS.md 6, 9).
 //!
 //! Usage is counted in memory while a package is applied and written once at its end, so that
-//! counting needs no row per object. A package that does not fit is refused as a whole; the peer
-//! sends it again.
+//! counting needs no row per object. An object that does not fit the own account of its sender ends
+//! its package, and the peer sends it again. Relayed objects have accounts of their own. One that
+//! does not fit is passed and pulled again, because the sender is not to blame for it.
 //! Invariant: with `settle` called in the transaction that wrote the objects, the stored sums equal
 //! the usage. Tested below and in `tests/core/quotas.rs`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bastion::Tier;
-use keys::PeerId;
 use keys::protocol::PACKAGE_OBJECTS_MAX;
+use keys::{Oid, PeerId};
 
-use crate::store::{Rows, StoreError, Stored, Usage, WriteTx};
+use crate::graph::Room;
+use crate::store::{Account, Rows, StoreError, Stored, Usage, WriteTx};
+
+/// Quotas of a peer that all relayed objects of one sender may use. Otherwise one peer could use up
+/// the total of its tier with authors that it invents.
+const RELAYED_QUOTAS: i64 = 4;
+/// Part of a quota that relayed objects of one sender share in scopes that no identity of this node
+/// reads: room for Parents, rights lists and some messages.
+const SHARED_PART: i64 = 16;
 
 /// The quota of one tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,11 +125,20 @@ pub struct QuotaFault {
     pub max: u64,
 }
 
-/// A peer's usage while a package is applied: before, its tier's before, and the change.
+/// A peer's usage while a package is applied: before, its tier's before, and the changes of its own
+/// account and of all others.
 #[derive(Debug)]
 struct QuotaAccount {
     before: Stored,
     tier_before: Usage,
+    change: Usage,
+    relayed: Usage,
+}
+
+/// The usage of an account of relayed objects.
+#[derive(Debug)]
+struct RelayedAccount {
+    before: Usage,
     change: Usage,
 }
 
@@ -128,6 +147,7 @@ struct QuotaAccount {
 pub(super) struct QuotaLedger {
     quotas: Quotas,
     accounts: BTreeMap<PeerId, QuotaAccount>,
+    relayed: BTreeMap<(PeerId, Account), RelayedAccount>,
 }
 
 impl QuotaLedger {
@@ -135,48 +155,122 @@ impl QuotaLedger {
         Self {
             quotas,
             accounts: BTreeMap::new(),
+            relayed: BTreeMap::new(),
         }
     }
 
-    /// Counts a change of a peer's usage. A change that adds nothing always fits, so that a peer
-    /// above a lowered quota may still delete.
-    pub(super) fn count(
+    /// The usage of a peer; `None` if it was never admitted.
+    fn peer(
         &mut self,
         rows: &Rows<'_>,
         peer: &PeerId,
-        change: &Usage,
-    ) -> Result<Result<(), QuotaFault>, StoreError> {
-        if change.is_zero() {
-            return Ok(Ok(()));
-        }
-        let account = match self.accounts.entry(*peer) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
+    ) -> Result<Option<&mut QuotaAccount>, StoreError> {
+        Ok(Some(match self.accounts.entry(*peer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
                 let Some(before) = rows.stored_by(peer)? else {
-                    return Ok(Ok(()));
+                    return Ok(None);
                 };
                 let tier_before = rows.tier_usage(before.tier)?;
                 new.insert(QuotaAccount {
                     before,
                     tier_before,
                     change: Usage::default(),
+                    relayed: Usage::default(),
                 })
             }
-        };
-        account.change += *change;
-        Ok(account.fits(self.quotas.of(account.before.tier), change))
+        }))
     }
 
-    /// Counts a change of a peer's usage if no quota forbids it. Returns whether it was counted.
+    /// The usage of one of a peer's accounts of relayed objects.
+    fn relayed(
+        &mut self,
+        rows: &Rows<'_>,
+        key: (PeerId, Account),
+    ) -> Result<&mut RelayedAccount, StoreError> {
+        Ok(match self.relayed.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(RelayedAccount {
+                before: rows.relayed_by(&key.0, key.1)?,
+                change: Usage::default(),
+            }),
+        })
+    }
+
+    /// What a peer's accounts have left for an object of an author; `None`: it counts for none.
+    pub(super) fn room(
+        &mut self,
+        rows: &Rows<'_>,
+        peer: &PeerId,
+        author: Option<Oid>,
+    ) -> Result<Room, StoreError> {
+        let quotas = self.quotas;
+        let Some(known) = self.peer(rows, peer)? else {
+            return Ok(Room::UNLIMITED);
+        };
+        let quota = quotas.of(known.before.tier);
+        let each = Usage::bound(quota.stored_objects_max, quota.stored_bytes_max);
+        let total = Usage::bound(quota.total_objects_max, quota.total_bytes_max);
+        let (mut own, mut relayed) = (known.before.usage, known.before.relayed);
+        own += known.change;
+        relayed += known.relayed;
+        let mut all = known.tier_before;
+        all += known.change;
+        all += known.relayed;
+        let in_tier = total.less(&all);
+        let relaying = each.times(RELAYED_QUOTAS).less(&relayed).min(&in_tier);
+        let mut left = |account, max: Usage| {
+            let of = self.relayed(rows, (*peer, account))?;
+            let mut used = of.before;
+            used += of.change;
+            Ok::<_, StoreError>(max.less(&used).min(&relaying))
+        };
+        Ok(Room {
+            own: each.less(&own).min(&in_tier),
+            author: match author {
+                Some(author) => left(Account::Author(author), each)?,
+                None => Usage::default(),
+            },
+            shared: left(Account::Shared, each.part(SHARED_PART))?,
+        })
+    }
+
+    /// Counts a change of a peer's usage. A change that adds nothing always fits, so that a peer
+    /// above a lowered quota may still delete. A change of a relayed account always fits, because
+    /// [`QuotaLedger::room`] was asked before.
+    pub(super) fn count(
+        &mut self,
+        rows: &Rows<'_>,
+        peer: &PeerId,
+        (account, change): (Account, &Usage),
+    ) -> Result<Result<(), QuotaFault>, StoreError> {
+        let quotas = self.quotas;
+        if change.is_zero() {
+            return Ok(Ok(()));
+        }
+        let Some(known) = self.peer(rows, peer)? else {
+            return Ok(Ok(()));
+        };
+        if account == Account::Own {
+            known.change += *change;
+            return Ok(known.fits(quotas.of(known.before.tier), change));
+        }
+        known.relayed += *change;
+        self.relayed(rows, (*peer, account))?.change += *change;
+        Ok(Ok(()))
+    }
+
+    /// Counts a change of a peer's own account if no quota forbids it. Returns whether it was counted.
     pub(super) fn count_if_it_fits(
         &mut self,
         rows: &Rows<'_>,
         peer: &PeerId,
         change: &Usage,
     ) -> Result<bool, StoreError> {
-        let fits = self.count(rows, peer, change)?.is_ok();
+        let own = |change| (Account::Own, change);
+        let fits = self.count(rows, peer, own(change))?.is_ok();
         if !fits {
-            let undone = self.count(rows, peer, &-*change)?;
+            let undone = self.count(rows, peer, own(&-*change))?;
             debug_assert!(undone.is_ok(), "taking back fits every quota");
         }
         Ok(fits)
@@ -185,7 +279,10 @@ impl QuotaLedger {
     /// Writes the changed sums to the database.
     pub(super) fn settle(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         for (peer, account) in &self.accounts {
-            tx.add_usage(peer, &account.change)?;
+            tx.add_usage(peer, Account::Own, &account.change)?;
+        }
+        for ((peer, account), usage) in &self.relayed {
+            tx.add_usage(peer, *account, &usage.change)?;
         }
         Ok(())
     }
@@ -194,7 +291,9 @@ impl QuotaLedger {
 impl QuotaAccount {
     /// Fails with the first quota that `step` would exceed.
     fn fits(&self, quota: &TierQuota, step: &Usage) -> Result<(), QuotaFault> {
-        let (peer, all, change) = (&self.before.usage, &self.tier_before, &self.change);
+        let (peer, change) = (&self.before.usage, &self.change);
+        let mut all = self.tier_before;
+        all += self.relayed;
         let bounds = [
             (
                 "stored_bytes_max",
@@ -249,9 +348,11 @@ mod tests {
             before: Stored {
                 tier: Tier::Untrusted,
                 usage: usage(peer),
+                relayed: Usage::default(),
             },
             tier_before: usage(all),
             change: Usage::default(),
+            relayed: Usage::default(),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::graph::{
     decode_object,
 };
 use crate::op_context::Timestamp;
-use crate::store::{Cause, StoreError, WaitingRow};
+use crate::store::{Account, Cause, StoreError, WaitingRow};
 
 /// Most that one transaction spends on returned objects ([`GraphManager::spent`]), besides the
 /// last one.
@@ -204,6 +204,7 @@ impl StateEngine {
                             oid,
                             cause,
                             is_reclaimed: true,
+                            account: Account::Own,
                             object,
                         };
                         if !tx.is_waiting(&waiting)? {

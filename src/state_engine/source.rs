@@ -2,7 +2,7 @@
 
 use keys::{Epoch, PeerId};
 
-use crate::graph::{GraphManager, Trial};
+use crate::graph::{Arrival, GraphManager, Room, Trial};
 use crate::op_context::{AppId, OpContext};
 use crate::store::StoreError;
 
@@ -61,6 +61,14 @@ impl<'s> PackageSource<'s> {
         Self { is_again, ..self }
     }
 
+    /// The same source, of objects that were fetched for stubs.
+    pub(super) fn fetched(self) -> Self {
+        Self {
+            trial: Trial::Fetched,
+            ..self
+        }
+    }
+
     /// The same source, of the records of identities that may live elsewhere.
     pub(super) fn relayed(self) -> Self {
         Self {
@@ -77,8 +85,34 @@ impl<'s> PackageSource<'s> {
         }
     }
 
-    /// The peer's local number, and how its objects came to be judged.
-    pub(super) fn from(&self) -> (i64, Trial) {
-        (self.origin, self.trial)
+    /// The peer, and how its objects came to be judged.
+    pub(super) fn from(&self) -> (&PeerId, Trial) {
+        (&self.peer, self.trial)
+    }
+
+    /// Whether an object for which the sender has no room is passed and pulled again. Otherwise it
+    /// ends the package. A fetched one never does, because other objects of the window may have
+    /// other authors.
+    pub(super) fn passes_without_room(&self) -> bool {
+        matches!(self.trial, Trial::Fetched | Trial::Relayed)
+    }
+
+    /// Whether its objects are records of identities that may live elsewhere.
+    pub(super) fn is_record(&self) -> bool {
+        self.trial == Trial::Relayed
+    }
+
+    /// Whether its object waited before.
+    pub(super) fn is_retried(&self) -> bool {
+        self.trial == Trial::Retried
+    }
+
+    /// How an object arrived for which the sender's accounts have this room.
+    pub(super) fn arrival(&self, room: Room) -> Arrival {
+        Arrival {
+            origin: self.origin,
+            trial: self.trial,
+            room,
+        }
     }
 }

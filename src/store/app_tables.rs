@@ -70,7 +70,7 @@ pub struct Apps {
 /// The columns that `parents::parent_row` reads, in its order.
 pub(super) const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, \
     p.deleted, p.key_id, p.signature, p.origin, p.salt, p.rights_id, p.created_seq, p.change_seq, \
-    p.sync_flags";
+    p.sync_flags, p.account";
 
 /// The ids of all Attrs of the Parent `?1` (see `AppTable::create`).
 const ATTR_IDS: &str = "BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)";
@@ -104,13 +104,13 @@ impl AppTable {
             travel,
             insert_parent: format!(
                 "INSERT INTO {parent} (id, oid, type, owner_oid, scope_id, rev, deleted, key_id,
-                   signature, origin, salt, rights_id, created_seq, change_seq, sync_flags)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+                   signature, origin, salt, rights_id, created_seq, change_seq, sync_flags, account)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
             ),
             update_parent: format!(
                 "UPDATE {parent} SET rev = ?6, deleted = ?7, key_id = ?8, signature = ?9,
                    origin = ?10, rights_id = ?12, created_seq = ?13, change_seq = ?14,
-                   sync_flags = ?15
+                   sync_flags = ?15, account = ?16
                  WHERE id = ?1"
             ),
             insert_attr: format!(
@@ -241,7 +241,9 @@ impl AppTable {
                    rights_id  INTEGER REFERENCES rights_list (id),  -- NULL: founding list or none
                    created_seq INTEGER NOT NULL,  -- change_seq since which the object is here
                    change_seq INTEGER NOT NULL,
-                   sync_flags INTEGER NOT NULL    -- domains in which this node exports it
+                   sync_flags INTEGER NOT NULL,   -- domains in which this node exports it
+                   account    INTEGER NOT NULL DEFAULT 0  -- of the sender in which it counts. 0:
+                                                  -- its own, 1: the owner's, 2: the shared one
                  ) STRICT;
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_seq
                    ON app_{slug}_parent (change_seq, scope_id, sync_flags);

@@ -91,7 +91,7 @@ pub use settling::{SettlingRow, SettlingTurn, SettlingWork};
 pub use sight::{Onlooker, Sight};
 pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
-pub use usage::{Stored, Usage};
+pub use usage::{Account, Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
 pub use waiting::{WaitingByCause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};

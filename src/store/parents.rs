@@ -13,6 +13,7 @@ use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
+use super::usage::Account;
 use crate::acl::Granted;
 use crate::object::{Salt, Value};
 
@@ -51,6 +52,8 @@ pub struct ParentRow {
     pub change_seq: u64,
     /// One bit for each domain in which this node exports it.
     pub sync_flags: i64,
+    /// The account of its sender in which it counts.
+    pub account: Account,
 }
 
 impl ParentRow {
@@ -85,11 +88,12 @@ impl ToSql for Value {
 
 /// Reads a row of `app_tables::PARENT_COLUMNS`.
 pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
+    let owner = Oid::from_bytes(fixed(row, 3)?);
     Ok(ParentRow {
         id: row.get(0)?,
         oid: Oid::from_bytes(fixed(row, 1)?),
         type_number: row.get(2)?,
-        owner: Oid::from_bytes(fixed(row, 3)?),
+        owner,
         scope_id: ScopeId(row.get(4)?),
         rev: row.get(5)?,
         deleted: row.get(6)?,
@@ -101,6 +105,7 @@ pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
         created_seq: row.get(12)?,
         change_seq: row.get(13)?,
         sync_flags: row.get(14)?,
+        account: Account::of_number(row.get(15)?, owner),
     })
 }
 
@@ -337,6 +342,7 @@ fn execute(statement: &mut CachedStatement<'_>, parent: &ParentRow) -> rusqlite:
         parent.created_seq,
         parent.change_seq,
         parent.sync_flags,
+        parent.account.number(),
     ))
 }
 

@@ -13,6 +13,7 @@ use rusqlite::Row;
 use super::columns::{apps, apps_json, fixed, json, names, tier};
 use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
+use super::usage::{Account, Usage};
 use crate::op_context::Timestamp;
 
 /// A peer as stored.
@@ -169,14 +170,14 @@ impl WriteTx<'_> {
         else {
             return Ok(());
         };
-        self.add_to_tier(stored.tier, &-stored.usage)?;
-        self.add_to_tier(tier, &stored.usage)?;
+        self.add_to_tier(stored.tier, &-stored.all())?;
+        self.add_to_tier(tier, &stored.all())?;
         let mut statement = self.prepare(
             "changing a peer's tier",
             "UPDATE peers SET tier = ?2 WHERE peer_id = ?1",
         )?;
         statement.execute((peer_id.as_bytes(), tier.as_str()))?;
-        Ok(())
+        self.wake_no_room(peer_id)
     }
 
     /// Sets the time of the last contact with a peer.
@@ -214,9 +215,14 @@ impl WriteTx<'_> {
                 break;
             }
             forgotten += 1;
-            let mut usage = self.waiting_usage(peer)?;
-            usage.objects += i64::try_from(self.reject_count(peer)?).unwrap_or(0);
-            self.add_usage(peer, &-usage)?;
+            for (account, usage) in self.waiting_usage(peer)? {
+                self.add_usage(peer, account, &-usage)?;
+            }
+            let rejects = Usage {
+                objects: i64::try_from(self.reject_count(Some(peer))?).unwrap_or(0),
+                bytes: 0,
+            };
+            self.add_usage(peer, Account::Own, &-rejects)?;
             for sql in [
                 "DELETE FROM sync_state WHERE peer_id = ?1",
                 // The returned objects of this node that are deleted are requested again.

@@ -277,6 +277,19 @@ impl WriteTx<'_> {
             .map(drop)
     }
 
+    /// Lets everything of a peer start now for which there was no room, because its quota rose.
+    pub(super) fn wake_no_room(&self, peer: &PeerId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "waking what found no room",
+            "UPDATE pull_again SET not_before = 0, pause_ms = ?2
+             WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cause = 'no_room'
+               AND cursor != ?3",
+        )?;
+        statement
+            .execute((peer.as_bytes(), DAY_MS, FINISHED))
+            .map(drop)
+    }
+
     /// Lets a scope start now at all peers, because its Parent was stored.
     pub fn wake_scope_again(&self, scope: &Oid, now: Timestamp) -> Result<(), StoreError> {
         let mut statement = self.prepare(

@@ -13,8 +13,8 @@ use crate::op_context::Timestamp;
 /// A rejected object, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectRow {
-    /// The peer that sent it.
-    pub peer: PeerId,
+    /// The peer that sent it. `None`: a peer relayed it, which is not to blame.
+    pub peer: Option<PeerId>,
     /// Domain of its package.
     pub domain: String,
     /// Epoch of the sender.
@@ -34,8 +34,8 @@ pub struct RejectRow {
 /// Stored rejects of one peer with one reason and type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectGroup {
-    /// The peer that sent them.
-    pub peer: PeerId,
+    /// The peer that sent them. `None`: peers relayed them.
+    pub peer: Option<PeerId>,
     /// Stable code of the reason.
     pub code: String,
     /// Name of their type in the schema, where it is known.
@@ -46,19 +46,28 @@ pub struct RejectGroup {
     pub newest_at: Timestamp,
 }
 
+/// The value of the column `peer_id`; empty for relayed objects.
+fn peer_column(peer: Option<&PeerId>) -> &[u8] {
+    peer.map_or(&[], |peer| peer.as_bytes())
+}
+
+fn peer_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<PeerId>> {
+    Ok(PeerId::from_slice(&row.get::<_, Vec<u8>>(column)?))
+}
+
 fn type_name(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     let name: String = row.get(column)?;
     Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 impl Rows<'_> {
-    /// The number of stored rejects of a peer.
-    pub fn reject_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
+    /// The number of stored rejects of a peer; `None`: of relayed objects.
+    pub fn reject_count(&self, peer: Option<&PeerId>) -> Result<u64, StoreError> {
         let mut statement = self.prepare(
             "counting rejects",
             "SELECT COUNT(*) FROM sync_rejects WHERE peer_id = ?1",
         )?;
-        statement.one([peer.as_bytes()], |row| row.get(0))
+        statement.one([peer_column(peer)], |row| row.get(0))
     }
 
     /// At most `limit` groups of the stored rejects of all peers or of one, the newest first. Reads
@@ -76,7 +85,7 @@ impl Rows<'_> {
         )?;
         statement.all((peer.map(|peer| peer.as_bytes()), limit), |row| {
             Ok(RejectGroup {
-                peer: PeerId::from_bytes(fixed(row, 0)?),
+                peer: peer_in(row, 0)?,
                 code: row.get(1)?,
                 type_name: type_name(row, 2)?,
                 count: row.get(3)?,
@@ -98,7 +107,7 @@ impl Rows<'_> {
         )?;
         statement.all((peer.map(|peer| peer.as_bytes()), limit), |row| {
             Ok(RejectRow {
-                peer: PeerId::from_bytes(fixed(row, 0)?),
+                peer: peer_in(row, 0)?,
                 domain: row.get(1)?,
                 epoch: Epoch::from_bytes(fixed(row, 2)?),
                 seq: row.get(3)?,
@@ -112,10 +121,10 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Stores rejects of one peer and deletes its oldest beyond `kept_max`.
+    /// Stores rejects of one peer, or of relayed objects, and deletes the oldest beyond `kept_max`.
     pub fn put_rejects(
         &self,
-        peer: &PeerId,
+        peer: Option<&PeerId>,
         rejects: &[RejectRow],
         kept_max: u64,
     ) -> Result<(), StoreError> {
@@ -127,7 +136,7 @@ impl WriteTx<'_> {
         )?;
         for reject in rejects {
             statement.execute((
-                peer.as_bytes(),
+                peer_column(peer),
                 &reject.domain,
                 reject.epoch.as_bytes(),
                 reject.seq,
@@ -143,7 +152,7 @@ impl WriteTx<'_> {
                SELECT id FROM sync_rejects WHERE peer_id = ?1
                ORDER BY id DESC LIMIT 1 OFFSET ?2)",
         )?;
-        statement.execute((peer.as_bytes(), kept_max))?;
+        statement.execute((peer_column(peer), kept_max))?;
         Ok(())
     }
 }
@@ -159,7 +168,7 @@ mod tests {
         let mut store = folder.open(&["identities"]).unwrap();
         let (one, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
         let reject = |peer, seq| RejectRow {
-            peer,
+            peer: Some(peer),
             domain: "rides.offers".into(),
             epoch: EPOCH,
             seq,
@@ -169,11 +178,11 @@ mod tests {
             at: Timestamp(seq),
         };
         store
-            .transaction(|tx| tx.put_rejects(&other, &[reject(other, 1)], 3))
+            .transaction(|tx| tx.put_rejects(Some(&other), &[reject(other, 1)], 3))
             .unwrap();
         for seq in 1..=10 {
             store
-                .transaction(|tx| tx.put_rejects(&one, &[reject(one, seq)], 3))
+                .transaction(|tx| tx.put_rejects(Some(&one), &[reject(one, seq)], 3))
                 .unwrap();
         }
         let kept = store.rows().rejects(Some(&one), 100).unwrap();

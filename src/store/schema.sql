@@ -158,8 +158,20 @@ CREATE TABLE peers (
   ticket            BLOB,             -- ticket that the peer issued to this node; NULL: none
   stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects that it sent, waiting ones included
   stored_bytes      INTEGER NOT NULL DEFAULT 0, -- their bytes as sent
+  relayed_objects   INTEGER NOT NULL DEFAULT 0, -- the same of what it relayed: the sums of its
+  relayed_bytes     INTEGER NOT NULL DEFAULT 0, -- rows in relayed_usage
   relays            INTEGER NOT NULL DEFAULT 0  -- 1: its last session had the feature 'relay'
 ) STRICT;
+
+-- The accounts of relayed objects of each peer. An empty account has no row.
+CREATE TABLE relayed_usage (
+  peer_no INTEGER NOT NULL REFERENCES peers (id),
+  account BLOB    NOT NULL,           -- oid of the author; empty: all authors in scopes that no
+                                      -- identity of this node reads
+  objects INTEGER NOT NULL,
+  bytes   INTEGER NOT NULL,
+  PRIMARY KEY (peer_no, account)
+) STRICT, WITHOUT ROWID;
 
 -- The operator's decisions on nodes, known or unknown. By peer id alone, so that a decision
 -- survives every key change of the node.
@@ -283,7 +295,7 @@ CREATE TABLE recovery_key (
 -- Rejected objects of packages, for the operator. Bounded for each peer.
 CREATE TABLE sync_rejects (
   id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-  peer_id BLOB    NOT NULL,
+  peer_id BLOB    NOT NULL,           -- empty: relayed, so that no peer is blamed
   domain  TEXT    NOT NULL,
   epoch   BLOB    NOT NULL,           -- of the sender
   seq     INTEGER NOT NULL,           -- to_seq of the package
@@ -314,6 +326,7 @@ CREATE TABLE waiting (
   bytes        BLOB    NOT NULL,
   signature    BLOB    NOT NULL,
   at           INTEGER NOT NULL,      -- since when it waits; at most 30 days if not returned
+  account      BLOB,                  -- of relayed_usage in which it counts; NULL: the peer's own
   UNIQUE (peer_no, oid, key_id, digest)
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);

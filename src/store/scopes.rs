@@ -83,6 +83,12 @@ impl Rows<'_> {
         statement.exists((identity.as_bytes(), scope.0))
     }
 
+    /// Whether any identity of a node may read a scope.
+    pub fn is_read_at(&self, scope: ScopeId, home: &PeerId) -> Result<bool, StoreError> {
+        let mut statement = self.prepare("reading readers", READS_AT)?;
+        statement.exists((home.as_bytes(), scope.0))
+    }
+
     /// The `change_seq` of the write that ended an identity's right to read a scope. `None`: it
     /// never had the right, or has it.
     pub fn reader_until(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
@@ -184,6 +190,12 @@ impl Rows<'_> {
 /// The identities that may read the scope `?1`.
 pub(super) const READERS: &str = "SELECT identity_oid FROM reader \
      WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid";
+
+/// An open row of a reader of the scope `?2` that lives at the node `?1`. A node has few identities,
+/// and a scope may have many readers.
+pub(super) const READS_AT: &str = "SELECT 1 FROM identity AS i CROSS JOIN reader AS r \
+     WHERE i.home_peer = ?1 AND r.identity_oid = i.oid AND r.scope_id = ?2 \
+     AND r.until_seq IS NULL LIMIT 1";
 
 /// Closes the readers of the scope `?1` by the write `?2`.
 pub(super) const CLOSE_READERS: &str =

@@ -64,6 +64,7 @@ pub(super) fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
         created_seq: change_seq,
         change_seq,
         sync_flags: 1,
+        account: Account::Own,
     }
 }
 
@@ -117,6 +118,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "recovery_home",
         "recovery_key",
         "recovery_peer",
+        "relayed_usage",
         "rights_entry",
         "rights_list",
         "scope",

@@ -11,7 +11,7 @@ use super::cause::{Cause, cause};
 use super::columns::fixed;
 use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
-use super::usage::Usage;
+use super::usage::{Account, Usage};
 use crate::op_context::Timestamp;
 
 /// A waiting object.
@@ -33,6 +33,8 @@ pub struct WaitingRow {
     pub cause: Cause,
     /// Whether it is an object of this node that the peer returned after a restore.
     pub is_reclaimed: bool,
+    /// The account of the peer in which it counts.
+    pub account: Account,
     /// The object as sent.
     pub object: SignedObject,
 }
@@ -44,6 +46,8 @@ pub struct WaitingCount {
     pub all: u64,
     /// Returned objects of this node. They take no room of the peer's own objects.
     pub reclaimed: u64,
+    /// Relayed objects.
+    pub relayed: u64,
     /// Those whose signature could not be verified yet.
     pub unverified: u64,
     /// Those that need a later schema.
@@ -82,7 +86,7 @@ impl Rows<'_> {
         let mut statement = self.prepare(
             "reading a waiting object",
             "SELECT p.peer_id, w.domain, w.epoch, w.seq, w.oid, w.needs_kind, w.needs,
-               w.is_reclaimed, w.key_id, w.bytes, w.signature
+               w.is_reclaimed, w.key_id, w.bytes, w.signature, w.account
              FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE w.id = ?1",
         )?;
         let waiting = |row: &Row<'_>| {
@@ -96,6 +100,7 @@ impl Rows<'_> {
                 oid: Oid::from_bytes(fixed(row, 4)?),
                 cause: cause(row, 5)?,
                 is_reclaimed: row.get(7)?,
+                account: row.get(11)?,
                 object: SignedObject::from_parts(row.get(8)?, row.get(9)?, signature),
             })
         };
@@ -124,7 +129,8 @@ impl Rows<'_> {
         let mut statement = self.prepare(
             "counting waiting objects",
             "SELECT COUNT(*), COALESCE(SUM(w.is_reclaimed), 0),
-               COALESCE(SUM(w.needs_kind = ?2), 0), COALESCE(SUM(w.needs_kind = ?3), 0)
+               COALESCE(SUM(w.needs_kind = ?2), 0), COALESCE(SUM(w.needs_kind = ?3), 0),
+               COUNT(w.account)
              FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
         )?;
         let count = |row: &Row<'_>| {
@@ -133,6 +139,7 @@ impl Rows<'_> {
                 reclaimed: row.get(1)?,
                 unverified: row.get(2)?,
                 schema: row.get(3)?,
+                relayed: row.get(4)?,
             })
         };
         statement.one((peer.as_bytes(), Cause::KEY_KNOWN, Cause::SCHEMA), count)
@@ -160,21 +167,22 @@ impl Rows<'_> {
         statement.one([peer.as_bytes()], counts)
     }
 
-    /// The usage of a peer's waiting objects, except returned objects of this node.
-    pub(super) fn waiting_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
+    /// The usage of a peer's waiting objects by account, except returned objects of this node.
+    pub(super) fn waiting_usage(&self, peer: &PeerId) -> Result<Vec<(Account, Usage)>, StoreError> {
         let mut statement = self.prepare(
             "summing the waiting objects of a peer",
-            "SELECT COUNT(*), COALESCE(SUM(LENGTH(w.bytes)), 0)
+            "SELECT w.account, COUNT(*), COALESCE(SUM(LENGTH(w.bytes)), 0)
              FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no
-             WHERE p.peer_id = ?1 AND NOT w.is_reclaimed",
+             WHERE p.peer_id = ?1 AND NOT w.is_reclaimed GROUP BY w.account",
         )?;
         let usage = |row: &Row<'_>| {
-            Ok(Usage {
-                objects: row.get(0)?,
-                bytes: row.get(1)?,
-            })
+            let usage = Usage {
+                objects: row.get(1)?,
+                bytes: row.get(2)?,
+            };
+            Ok((row.get(0)?, usage))
         };
-        statement.one([peer.as_bytes()], usage)
+        statement.all([peer.as_bytes()], usage)
     }
 
     /// The oids of at most `limit` waiting objects that follow `after`, sorted.
@@ -273,8 +281,8 @@ impl WriteTx<'_> {
         let mut statement = self.prepare(
             "writing a waiting object",
             "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
-               is_reclaimed, key_id, digest, bytes, signature, at)
-             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+               is_reclaimed, key_id, digest, bytes, signature, at, account)
+             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
              FROM peers WHERE peer_id = ?1
              ON CONFLICT DO NOTHING",
         )?;
@@ -293,6 +301,7 @@ impl WriteTx<'_> {
                 object.bytes(),
                 object.signature().as_bytes(),
                 at.0,
+                waiting.account,
             ))
             .map(|rows| rows > 0)
     }

@@ -42,11 +42,14 @@ impl Three {
         object("contacts", 1, 6, self.bob.identity, rev, attrs)
     }
 
-    /// The usage that Alice has counted for a peer.
+    /// The usage that Alice has counted for a peer, in all its accounts.
     fn counted(&self, peer: &TestNode) -> Usage {
         let peer = peer.peer_id();
         let stored = self.alice.read(move |view| view.rows.stored_by(&peer));
-        stored.unwrap().usage
+        let stored = stored.unwrap();
+        let mut usage = stored.usage;
+        usage += stored.relayed;
+        usage
     }
 }
 

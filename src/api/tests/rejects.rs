@@ -11,7 +11,7 @@ const ROUTE: &str = "/api/v1/rejects";
 
 fn reject(peer: PeerId, seq: u64, type_name: Option<&str>) -> RejectRow {
     RejectRow {
-        peer,
+        peer: Some(peer),
         domain: "messages".into(),
         epoch: Epoch::from_bytes([7; 16]),
         seq,
@@ -33,7 +33,7 @@ async fn rejects_are_shown_in_groups_and_one_by_one() {
             let named = Some("messages.message");
             let rows = [(1, named), (2, None), (3, named)];
             let rows = rows.map(|(seq, name)| reject(peer, seq, name));
-            graph.tx().put_rejects(&peer, &rows, 10)
+            graph.tx().put_rejects(Some(&peer), &rows, 10)
         })
         .await
         .unwrap();

@@ -44,7 +44,7 @@ async fn forgets_peers_that_left_much_in_several_portions() {
     let reject_much = move |graph: &mut GraphManager<'_>| {
         ids.iter().try_for_each(|peer| {
             let reject = |seq| RejectRow {
-                peer: *peer,
+                peer: Some(*peer),
                 domain: "messages".into(),
                 epoch: keys::Epoch::from_bytes([1; 16]),
                 seq,
@@ -54,7 +54,7 @@ async fn forgets_peers_that_left_much_in_several_portions() {
                 at: graph.now(),
             };
             let rejects: Vec<_> = (0..1100).map(reject).collect();
-            graph.tx().put_rejects(peer, &rejects, 1100)
+            graph.tx().put_rejects(Some(peer), &rejects, 1100)
         })
     };
     node.core.graph(reject_much).await.unwrap();

@@ -1,14 +1,15 @@
 //! Migrations: from the tables of an earlier version to those of this one, step by step.
 //!
 //! [`run`] works inside the transaction that opens the database, so that a failure changes nothing.
-//! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps to versions 5 and
-//! 6 have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
-//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` and
-//! `to_version_6_tests.rs` check both from every earlier version.
+//! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps from version 5 on
+//! have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
+//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs`,
+//! `to_version_6_tests.rs` and `to_version_7_tests.rs` check both from every earlier version.
 
 mod report;
 mod to_version_5;
 mod to_version_6;
+mod to_version_7;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -38,7 +39,7 @@ const STEPS: &[&str] = &[
 const BOUND_OIDS: i32 = 5;
 /// The first version with an address book.
 const ADDRESS_BOOK: i32 = 6;
-/// The first version that sends received objects on.
+/// The first version that sends received objects on, and whose objects state their accounts.
 pub(super) const RELAY: i32 = 7;
 
 /// Copies the database of an earlier version to `<name>.v<version>` beside it. Replaces the copy of
@@ -102,6 +103,9 @@ pub(super) fn run(
     if from < ADDRESS_BOOK {
         to_version_6::run(connection)?;
     }
+    if from < RELAY {
+        to_version_7::run(connection)?;
+    }
     connection
         .pragma_update(None, "user_version", to)
         .context("writing the version of the tables")?;
@@ -119,3 +123,5 @@ mod earlier;
 mod tests;
 #[cfg(test)]
 mod to_version_6_tests;
+#[cfg(test)]
+mod to_version_7_tests;

@@ -9,8 +9,8 @@ use postern::object::Object;
 use postern::op_context::{AppId, Timestamp};
 use postern::peer::SyncService;
 use postern::store::{
-    Cause, Cursor, Direction, PeerRow, PullAgainCause, PullAgainNote, RejectRow, StoreError,
-    SyncStateRow, WaitingRow, WriteTx,
+    Account, Cause, Cursor, Direction, PeerRow, PullAgainCause, PullAgainNote, RejectRow,
+    StoreError, SyncStateRow, WaitingRow, WriteTx,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,7 @@ fn waiting_row(peer: PeerId, domain: &str, oid: Oid, object: SignedObject) -> Wa
         oid,
         cause: Cause::Rights(Digest::from_bytes([1; 32])),
         is_reclaimed: false,
+        account: Account::Own,
         object,
     }
 }
@@ -286,7 +287,7 @@ pub(super) fn forgotten(scale: &Scale<'_>) -> Result<f64> {
                 graph.put_waiting(&waiting)?;
             }
             let reject = |number| RejectRow {
-                peer,
+                peer: Some(peer),
                 domain: "messages".into(),
                 epoch: Epoch::from_bytes([1; 16]),
                 seq: 1,
@@ -296,7 +297,9 @@ pub(super) fn forgotten(scale: &Scale<'_>) -> Result<f64> {
                 at: Timestamp(START),
             };
             let rejects: Vec<_> = (0..WAITING).map(reject).collect();
-            graph.tx().put_rejects(&peer, &rejects, WAITING as u64)
+            graph
+                .tx()
+                .put_rejects(Some(&peer), &rejects, WAITING as u64)
         })?;
     }
     pair.node.clock.advance_ms(31 * DAY_MS);

@@ -140,7 +140,8 @@ impl World {
                 _ => [oid, owner, scope.unwrap_or(invented[2])],
             };
             let number = places.len() as u16;
-            (places.push(place), owners.push(owner));
+            places.push(place);
+            owners.push(owner);
             let (key_id, rev): (u32, u64) =
                 (self.rng.random_range(0..3), self.rng.random_range(1..9));
             let deleted = self.rng.random_bool(0.3);
