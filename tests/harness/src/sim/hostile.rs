@@ -65,7 +65,9 @@ impl Mallory {
         let domains = core.sync_domains();
         let domains: Vec<_> = domains.iter().map(String::as_str).collect();
         let objects = core.read(|view| identities::for_handshake(&view, 8));
-        let profile = FixedProfile::new(&ALL_APPS, &domains, boot_id(seed, 0), objects);
+        let mut profile = FixedProfile::new(&ALL_APPS, &domains, boot_id(seed, 0), objects);
+        // Otherwise each of its packages is refused.
+        profile.0.epoch = core.epoch();
         Self {
             connector: Connector::new(gate, core.keys.clone(), Arc::new(profile)),
             transport: Arc::new(net.transport(core.onion())),
@@ -305,7 +307,7 @@ async fn send(
     connector: Connector,
     transport: Arc<SimTransport>,
     onion: OnionAddr,
-    (frames, script): (Vec<Vec<u8>>, Option<Script>),
+    (frames, mut script): (Vec<Vec<u8>>, Option<Script>),
     receiver: Receiver,
 ) {
     let Ok((mut session, _)) = connector.dial(&*transport, &onion, None, &|_| {}).await else {
@@ -319,7 +321,7 @@ async fn send(
     let reading = async {
         while let Ok(Some(frame)) = session.reader.read().await {
             receiver.note(&frame);
-            let reply = script.as_ref().and_then(|script| script.reply(&frame));
+            let reply = script.as_mut().and_then(|script| script.reply(&frame));
             if let Some(reply) = reply
                 && session.writer.write(&reply.encode()).await.is_err()
             {

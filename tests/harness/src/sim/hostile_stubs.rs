@@ -14,6 +14,8 @@ use super::world::World;
 
 /// Most stubs of a package of the hostile peer.
 const STUBS_MAX: usize = 20;
+/// Most packages of the hostile peer in one session.
+const PACKAGES_MAX: usize = 4;
 /// Most oids that the hostile peer fetches at once.
 const FETCHED_MAX: usize = 200;
 
@@ -25,6 +27,8 @@ pub(super) struct Script {
     package: Package,
     objects: Vec<SignedObject>,
     answer: Answer,
+    /// Packages that it still sends.
+    left: usize,
 }
 
 /// The reply to a fetch.
@@ -44,10 +48,11 @@ enum Answer {
 
 impl Script {
     /// The reply to a message of the node.
-    pub(super) fn reply(&self, frame: &[u8]) -> Option<SessionMessage> {
-        let domain = &self.package.domain;
+    pub(super) fn reply(&mut self, frame: &[u8]) -> Option<SessionMessage> {
+        let domain = self.package.domain.clone();
         match SessionMessage::decode(frame).ok()? {
-            SessionMessage::Pull(pull) if pull.domain == *domain => {
+            SessionMessage::Pull(pull) if pull.domain == domain && self.left > 0 => {
+                self.left -= 1;
                 Some(self.package_after(pull.id, pull.last_seq))
             }
             SessionMessage::Pull(pull) => Some(SessionMessage::UpToDate(UpToDate {
@@ -55,9 +60,10 @@ impl Script {
                 epoch: self.package.epoch,
                 last_seq: pull.last_seq,
             })),
-            SessionMessage::Watch(watch) => {
+            SessionMessage::Watch(watch) if self.left > 0 => {
+                self.left -= 1;
                 let mut cursors = watch.cursors.iter();
-                let (_, last_seq) = cursors.find(|(watched, _)| watched.0 == *domain)?;
+                let (_, last_seq) = cursors.find(|(watched, _)| watched.0 == domain)?;
                 Some(self.package_after(watch.id, *last_seq))
             }
             SessionMessage::Fetch(fetch) => self.answer(&fetch).map(SessionMessage::Fetched),
@@ -121,6 +127,7 @@ impl World {
             package: Package { stubs, ..package },
             objects,
             answer,
+            left: PACKAGES_MAX,
         })
     }
 
