@@ -68,6 +68,13 @@ fn equal_seeds_give_equal_rows() {
 }
 
 #[test]
+fn oracle_finds_the_loss_of_a_relayed_object() {
+    let features = "relay,apart".parse().unwrap();
+    let found = sim::run_tampered(1000, &features, Some(Tamper::RelayedLoss)).unwrap_err();
+    assert!(found.text.contains("relays"), "{found}");
+}
+
+#[test]
 fn oracle_finds_every_kind_of_damage() {
     for (tamper, text) in [
         (Tamper::Loss, "lacks"),

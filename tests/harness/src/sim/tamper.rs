@@ -13,6 +13,8 @@ pub enum Tamper {
     Loss,
     /// A node loses an object of its own.
     OwnLoss,
+    /// A node loses a message of a node that it has not met.
+    RelayedLoss,
     /// A node has an earlier or later revision than the owner's home.
     Revision,
     /// A node gets an object that no node wrote.
@@ -67,6 +69,10 @@ impl World {
                 true => made.is_some_and(|made| {
                     is_scope(made) && (tamper != Tamper::Ended || made.app == "messages")
                 }),
+                false if tamper == Tamper::RelayedLoss => made.is_some_and(|made| {
+                    let is_message = made.app == "messages" && made.type_number == 2;
+                    is_message && !self.knows(*number, made.home)
+                }),
                 false => object.app == "rides",
             };
             is_fit && !object.is_deleted && is_here == tamper.is_at_home()
@@ -77,6 +83,7 @@ impl World {
         database.pragma_update(None, "foreign_keys", false).unwrap();
         let sql = match tamper {
             Tamper::Loss | Tamper::OwnLoss => "DELETE FROM app_rides_parent WHERE oid = ?1",
+            Tamper::RelayedLoss => "DELETE FROM app_messages_parent WHERE oid = ?1",
             Tamper::Revision => "UPDATE app_rides_parent SET rev = rev + 1 WHERE oid = ?1",
             Tamper::Invention => "UPDATE app_rides_parent SET oid = zeroblob(16) WHERE oid = ?1",
             Tamper::Merging => "INSERT INTO due_list SELECT id, 1, 0 FROM scope WHERE oid = ?1",
