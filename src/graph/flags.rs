@@ -8,7 +8,7 @@
 
 use super::error::SaveError;
 use super::manager::GraphManager;
-use super::rights::travel_type;
+use super::travel::travel_type;
 use crate::op_context::AppId;
 use crate::store::{AppTable, ParentRow, RECEIVED_FLAG, StoreError};
 

@@ -1,6 +1,6 @@
--- From version 6 to 7: received objects of scopes are sent on to peers with the feature 'relay', and
--- count in accounts. Their bits in sync_flags are set in portions, after the schemas are loaded. The
--- column of the accounts of objects is added by to_version_7.rs.
+-- From version 6 to 7: received objects of scopes are sent on to peers with the feature 'relay',
+-- and count in accounts. Their bits in sync_flags are set in portions, after the schemas are
+-- loaded. The column of the accounts of objects is added by to_version_7.rs.
 ALTER TABLE peers ADD COLUMN relayed_objects INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE peers ADD COLUMN relayed_bytes   INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE peers ADD COLUMN relays INTEGER NOT NULL DEFAULT 0;
