@@ -28,6 +28,8 @@ pub(super) struct TxCache {
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
     /// Scopes that an identity of this node reads.
     pub(super) read_here: BTreeSet<ScopeId>,
+    /// Whether a node is banned.
+    pub(super) banned: BTreeMap<PeerId, bool>,
     /// Whether a peer has a later schema of an app.
     pub(super) later: BTreeMap<(PeerId, AppId), bool>,
     /// Whether any object waits; `None` before the first look.

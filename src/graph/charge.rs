@@ -8,14 +8,13 @@ use keys::{Oid, PeerId};
 
 use super::fitting::Trial;
 use super::manager::GraphManager;
-use super::remote::Freed;
 use super::resolve::{Resolved, Scope};
 use crate::object::{CoreRecord, Object, Place, RightsList};
 use crate::store::{Account, ScopeId, StoreError, Usage};
 
-/// What the accounts of a sender have left for an object.
+/// Objects and bytes that the accounts of a sender have left for an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct AccountRoom {
     /// The sender's own account.
     pub own: Usage,
     /// The account of the object's owner.
@@ -24,7 +23,7 @@ pub struct Room {
     pub shared: Usage,
 }
 
-impl Room {
+impl AccountRoom {
     /// No account bounds the object, or the caller checks its bounds afterwards.
     pub const UNLIMITED: Self = Self {
         own: Usage::MAX,
@@ -45,6 +44,17 @@ impl Room {
     }
 }
 
+/// A revision of a peer that another one replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// Local number of the peer that had sent it.
+    pub origin: i64,
+    /// The account of that peer.
+    pub account: Account,
+    /// The bytes that it counted for that peer.
+    pub bytes: usize,
+}
+
 /// How an object of a peer arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
@@ -52,12 +62,12 @@ pub struct Arrival {
     pub origin: i64,
     /// How the object came to be judged.
     pub trial: Trial,
-    /// What the sender's accounts have left for it.
-    pub room: Room,
+    /// Room that the sender's accounts have for it.
+    pub room: AccountRoom,
 }
 
 impl Arrival {
-    /// Whether a new revision fits the account. What it frees there counts.
+    /// Whether a new revision fits the account, with the room that it frees there.
     pub(super) fn has_room(&self, account: Account, bytes: usize, freed: Option<&Freed>) -> bool {
         let mut change = Usage::one(bytes);
         if let Some(freed) = freed.filter(|it| (it.origin, it.account) == (self.origin, account)) {

@@ -288,8 +288,9 @@ impl GraphManager<'_> {
             // A rotation is complete enough, or the identity is not retired or frozen any more.
             self.tx.release_lists()?;
         }
-        if known.is_some_and(|known| known.home != row.home) {
+        if let Some(known) = known.filter(|known| known.home != row.home) {
             self.fulfil(&Cause::Home(row.oid, row.home))?;
+            self.note_moved(&known, &row.home)?;
         }
         if same_home.is_none() {
             for home in known.map(|known| known.home).into_iter().chain([home]) {

@@ -1,4 +1,5 @@
-//! Pulling a scope again whose deletion was overruled, from the peers that may have objects of it.
+//! Pulling a scope again whose deletion was overruled, or of which a ban refused objects, from the
+//! peers that may have objects of it.
 //!
 //! This node dropped what arrived meanwhile, and values that it had stored. Only an identity that
 //! some list of the scope names can have objects of it, so no other peer is asked. Work is done in
@@ -41,6 +42,19 @@ impl<'e> GraphManager<'e> {
     pub(super) fn pull_scope_again(&self, parent: &ParentRow) -> Result<(), StoreError> {
         let now = self.env.now;
         self.tx.note_overruled(parent.scope_id, &parent.owner, now)
+    }
+
+    /// Lets a scope be pulled again of which this node refused objects.
+    pub(super) fn want_again(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let Some(known) = self.tx.scope(scope)? else {
+            return Ok(());
+        };
+        let app = self.tx.apps().iter().find(|app| app.id == known.app);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        match self.tx.parent_by_id(app, known.parent_id)? {
+            Some(parent) => self.pull_scope_again(&parent),
+            None => Ok(()),
+        }
     }
 
     /// Notes one portion of a scope that is pulled again at peers. Returns `false` if none is due.

@@ -7,7 +7,7 @@
 
 use keys::protocol::RIGHTS_TYPE;
 
-use super::charge::Arrival;
+use super::charge::{Arrival, Freed};
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::fitting::Trial;
@@ -36,7 +36,8 @@ pub enum Applied {
         /// Whether the replaced one had the same key and revision: a fork, to be recorded.
         forked: bool,
     },
-    /// The same or a later version was stored already, or the scope of the object ended.
+    /// The same or a later version was stored already, or the scope of the object ended, or a ban
+    /// refuses the object.
     AlreadyStored,
     /// The account in which it would count has no room. Nothing was written.
     NoRoom,
@@ -46,17 +47,6 @@ pub enum Applied {
         /// was not known. Such a list or `leave` was stored, and is charged like an object.
         kept: Option<Account>,
     },
-}
-
-/// A revision of a peer that another one replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freed {
-    /// Local number of the peer that had sent it.
-    pub origin: i64,
-    /// The account of that peer.
-    pub account: Account,
-    /// The bytes that it counted for that peer.
-    pub bytes: usize,
 }
 
 impl Applied {
@@ -135,6 +125,10 @@ impl<'e> GraphManager<'e> {
             (home, _) => home,
         };
         let is_relayed = self.is_relayed(object, (peer, trial))?;
+        let of = (object.type_number, &object.owner);
+        if is_relayed && self.is_refused_by_ban(schema, of)? {
+            return Ok(Applied::AlreadyStored);
+        }
         let is_public = schema.visibility == Visibility::Public;
         if existing.is_none() && owner_home == Home::Local && !is_public {
             // Acknowledged before its scope is looked up, so that it does not wait for the scope.

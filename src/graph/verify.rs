@@ -12,7 +12,7 @@ use keys::{KeyChain, Oid, PeerId, PublicKey, SignedObject};
 use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
-use crate::object::{CoreRecord, Object, RightsFault, is_core_type};
+use crate::object::{CoreRecord, Object, Place, RightsFault, is_core_type};
 use crate::schema::{Schemas, identities};
 use crate::store::Cause;
 
@@ -232,6 +232,15 @@ impl VerifiedObject {
     /// The bytes that the object counts for its sender.
     pub fn charged_bytes(&self) -> usize {
         charged_bytes(&self.object, &self.signed)
+    }
+
+    /// The scope in which the object lies, or that it is; `None`: it lies in none.
+    pub fn own_or_outer_scope(&self) -> Option<Oid> {
+        match self.object.place() {
+            Place::Public => None,
+            Place::In(scope) => Some(scope),
+            Place::Founds(_) => Some(self.object.oid),
+        }
     }
 
     /// The verified record, if the object is an identity.

@@ -55,10 +55,11 @@ impl Fetching<'_> {
 
     async fn look(&self, stubs: &Arc<Stubs>) -> Result<Lacking, SyncError> {
         let (domain, stubs) = (self.package.domain().to_owned(), stubs.clone());
+        let now = self.puller.engine.now();
         let looking = self
             .puller
             .engine
-            .read(move |view| view.lacking(&domain, &stubs));
+            .read(move |view| view.lacking(&domain, &stubs, now));
         Ok(looking.await?)
     }
 

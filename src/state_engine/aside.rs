@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use keys::{Epoch, Oid};
 
 use super::checked::{check_objects, known_keys};
-use super::ingest::{Charge, Judged, PartIngest, Unsettled};
+use super::ingest::{AccountChange, Judged, PartIngest, Unsettled};
 use super::reclaim::{OwnChains, reclaim_one};
 use super::source::PackageSource;
 use crate::graph::{DecodedObject, Fault, Trial, decode_object};
@@ -32,7 +32,7 @@ impl PartIngest<'_, '_> {
             return self.give_up(&waiting);
         };
         let freed = -Usage::one(waiting.object.bytes().len());
-        let mut stored = Charge::NONE;
+        let mut stored = AccountChange::NONE;
         let decoded = decode_object(waiting.object, self.graph.limits());
         let owner = decoded.as_ref().ok().map(DecodedObject::owner);
         let scope = decoded.as_ref().ok().and_then(DecodedObject::scope);
@@ -101,20 +101,20 @@ impl PartIngest<'_, '_> {
         &mut self,
         source: &PackageSource<'_>,
         unsettled: Unsettled,
-    ) -> Result<Charge, StoreError> {
+    ) -> Result<AccountChange, StoreError> {
         let (tx, scope) = (self.graph.tx(), unsettled.scope);
         let waiting = waiting_row(source, unsettled);
         self.done.waiting += 1;
         if tx.renew_waiting(&waiting)? {
-            return Ok(Charge::NONE);
+            return Ok(AccountChange::NONE);
         }
-        let charge = Charge::one(waiting.account, waiting.object.bytes().len());
+        let charge = AccountChange::one(waiting.account, waiting.object.bytes().len());
         if !self.has_room_aside(&waiting)? || !self.has_room(source, &waiting, &charge)? {
             self.note_no_room(source, scope)?;
-            return Ok(Charge::NONE);
+            return Ok(AccountChange::NONE);
         }
         if !self.graph.put_waiting(&waiting)? {
-            return Ok(Charge::NONE);
+            return Ok(AccountChange::NONE);
         }
         if let Some(count) = self.waiting.get_mut(&source.peer) {
             count.all += 1;
@@ -147,7 +147,7 @@ impl PartIngest<'_, '_> {
         &mut self,
         source: &PackageSource<'_>,
         waiting: &WaitingRow,
-        charge: &Charge,
+        charge: &AccountChange,
     ) -> Result<bool, StoreError> {
         let author = match waiting.account {
             Account::Own if !source.passes_without_room() => return Ok(true),
@@ -158,7 +158,7 @@ impl PartIngest<'_, '_> {
         Ok(room.fits(charge.account, charge.usage))
     }
 
-    /// Notes that the scope or domain of an object for which there is no room is to be pulled again.
+    /// Notes that the scope or domain of an object without room is to be pulled again.
     pub(super) fn note_no_room(
         &self,
         source: &PackageSource<'_>,

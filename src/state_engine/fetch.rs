@@ -4,6 +4,7 @@
 //! select it for this peer. An object that the peer may not read looks like one that does not
 //! exist. Tested in `tests/core/stubs.rs`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::peer_scopes::{PeerScopes, Reading};
 use super::stubs::{Stub, Stubs};
 use super::view::View;
 use crate::graph::load_object;
+use crate::op_context::Timestamp;
 use crate::schema::identities;
 use crate::store::{AppTable, ParentRow, StoreError};
 
@@ -57,12 +59,19 @@ pub struct Fetched {
 }
 
 impl View<'_> {
-    /// The objects of stubs in a domain that this node lacks.
-    pub fn lacking(&self, domain: &str, stubs: &Stubs) -> Result<Lacking, StoreError> {
+    /// The objects of stubs in a domain that this node lacks. Objects of a banned node's identities
+    /// are left out, unless objects of other members need them.
+    pub fn lacking(
+        &self,
+        domain: &str,
+        stubs: &Stubs,
+        now: Timestamp,
+    ) -> Result<Lacking, StoreError> {
         let app = self.context.schemas.domain(domain);
         let app = app.and_then(|domain| self.rows.apps().get(&domain.app));
         let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
         let (mut lacking, mut owners) = (Lacking::default(), BTreeSet::new());
+        let mut banned: BTreeMap<PeerId, bool> = BTreeMap::new();
         for stub in stubs.iter() {
             let owner = self.rows.identity(&stub.owner)?;
             let is_own = owner.is_some_and(|owner| owner.home == self.this_node());
@@ -70,6 +79,15 @@ impl View<'_> {
             // A form under an earlier key is not applied, and own objects are reclaimed.
             if is_own || key_id > Some(stub.key_id) || !self.lacks(app, &stub)? {
                 continue;
+            }
+            if let Some(owner) = owner.filter(|_| !stub.serves_others()) {
+                let is_banned = match banned.entry(owner.home) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(new) => *new.insert(self.rows.is_banned(&owner.home, now)?),
+                };
+                if is_banned {
+                    continue;
+                }
             }
             if key_id < Some(stub.key_id) && owners.insert(stub.owner) {
                 lacking.owners.push(stub.oid);

@@ -1,8 +1,8 @@
 //! Applying objects inside one transaction: each is written, waits, or is rejected.
 //!
 //! Used for the parts of packages and for waiting objects; `aside.rs` has the objects that wait.
-//! Invariant: the usage that is charged equals what the transaction stored. Tested in `tests/core/packages.rs`, `tests/core/quotas.rs`
-//! and `tests/core/waiting.rs`.
+//! Invariant: the usage that is charged equals what the transaction stored. Tested in
+//! `tests/core/packages.rs`, `tests/core/quotas.rs` and `tests/core/relayed_quotas.rs`.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,8 @@ use super::quota::QuotaLedger;
 use super::rejects::RejectLog;
 use super::source::PackageSource;
 use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, Room, VerifiedObject,
+    AccountRoom, Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, VerifiedObject,
 };
-use crate::object::{Object, Place};
 use crate::store::{Account, Cause, RejectRow, StoreError, Usage, WaitingCount};
 
 /// Most that a part spends ([`GraphManager::spent`]), besides its last object. Takes some 20 ms if
@@ -44,12 +43,12 @@ struct Refused {
 
 /// A change of the usage of an account of the sender.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Charge {
+pub(super) struct AccountChange {
     pub(super) account: Account,
     pub(super) usage: Usage,
 }
 
-impl Charge {
+impl AccountChange {
     /// Nothing is charged.
     pub(super) const NONE: Self = Self {
         account: Account::Own,
@@ -69,7 +68,7 @@ impl Charge {
 /// The outcome for one object.
 pub(super) enum Judged {
     /// Nothing of it waits.
-    Settled(Charge),
+    Settled(AccountChange),
     /// The object has to wait.
     Waits(Unsettled),
     /// Its account has no room. The scope in which it lies.
@@ -116,13 +115,13 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         objects: &mut std::vec::IntoIter<CheckedObject>,
     ) -> Result<(), ApplyPackageError> {
         for object in objects.take(self.limits.part_objects_max) {
-            let Charge { account, usage } = match self.judge(source, object)? {
+            let AccountChange { account, usage } = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
                 Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,
                 Judged::NoRoom(scope) => {
                     self.done.waiting += 1;
                     self.note_no_room(source, scope)?;
-                    Charge::NONE
+                    AccountChange::NONE
                 }
             };
             let change = (account, &usage);
@@ -168,7 +167,10 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                     Err(ApplyError::Store(error)) => return Err(error),
                     Err(ApplyError::Fault(fault)) => (
                         self.refused(source, &verified)?,
-                        self.place(source, verified.object())?,
+                        (
+                            verified.object().scope(),
+                            self.graph.account_aside(verified.object(), source.from())?,
+                        ),
                         fault,
                         Some(verified.into_signed()),
                     ),
@@ -180,7 +182,10 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 decoded,
             } => {
                 let place = match &decoded {
-                    Some(decoded) => self.place(source, decoded.object())?,
+                    Some(decoded) => (
+                        decoded.scope(),
+                        self.graph.account_aside(decoded.object(), source.from())?,
+                    ),
                     None => (None, Account::Own),
                 };
                 let refused = Refused {
@@ -198,7 +203,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             // The form under the later key follows, or its owner deleted it.
             (Fault::OldKey, ..) => {
                 self.done.already_stored += 1;
-                Judged::Settled(Charge::NONE)
+                Judged::Settled(AccountChange::NONE)
             }
             (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(Unsettled {
                 oid,
@@ -210,7 +215,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             (fault, ..) => {
                 self.done.rejected += 1;
                 self.record(source, refused, fault.code());
-                Judged::Settled(Charge::NONE)
+                Judged::Settled(AccountChange::NONE)
             }
         })
     }
@@ -228,7 +233,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 replaced, account, ..
             } => {
                 self.done.written += 1;
-                let mut stored = Charge::one(account, bytes);
+                let mut stored = AccountChange::one(account, bytes);
                 match replaced {
                     Some(freed) => stored.usage += self.release(source, account, &freed)?,
                     None => self.done.added += 1,
@@ -239,44 +244,31 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 kept: Some(account),
             } => {
                 self.done.added += 1;
-                Judged::Settled(Charge::one(account, bytes))
+                Judged::Settled(AccountChange::one(account, bytes))
             }
             Applied::AlreadyStored | Applied::Forked { kept: None } => {
                 self.done.already_stored += 1;
-                Judged::Settled(Charge::NONE)
+                Judged::Settled(AccountChange::NONE)
             }
-            Applied::NoRoom => {
-                let object = verified.object();
-                let founds = matches!(object.place(), Place::Founds(_)).then_some(object.oid);
-                Judged::NoRoom(object.scope().or(founds))
-            }
+            Applied::NoRoom => Judged::NoRoom(verified.own_or_outer_scope()),
         })
     }
 
-    /// What the sender's accounts have left for an object. An object that waited was charged then.
+    /// The room that the sender's accounts have for an object. An object that waited was charged
+    /// then.
     fn room(
         &mut self,
         source: &PackageSource<'_>,
         verified: &VerifiedObject,
-    ) -> Result<Room, StoreError> {
+    ) -> Result<AccountRoom, StoreError> {
         let object = verified.object();
         let is_bounded = !source.is_retried()
             && (source.passes_without_room() || self.graph.is_relayed(object, source.from())?);
         if !is_bounded {
-            return Ok(Room::UNLIMITED);
+            return Ok(AccountRoom::UNLIMITED);
         }
         self.quotas
             .room(self.graph.tx(), &source.peer, Some(object.owner))
-    }
-
-    /// The scope of an object that waits or is refused, and its account.
-    fn place(
-        &self,
-        source: &PackageSource<'_>,
-        object: &Object,
-    ) -> Result<(Option<Oid>, Account), StoreError> {
-        let account = self.graph.account_aside(object, source.from())?;
-        Ok((object.scope(), account))
     }
 
     /// Releases what a replaced revision counted. Returns the part that its new sender had counted

@@ -65,7 +65,10 @@ impl StateEngine {
         engine.set_recovery_end(now)?;
         engine.save_own_server(now)?;
         engine.resume_rotations(now)?;
-        engine.write(now, |graph| graph.tx().release_lists())?;
+        engine.write(now, |graph| {
+            graph.tx().wake_all_no_room()?;
+            graph.tx().release_lists()
+        })?;
         engine.settle_at_start(now)?;
         Ok(engine)
     }

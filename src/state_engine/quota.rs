@@ -15,14 +15,14 @@ use bastion::Tier;
 use keys::protocol::PACKAGE_OBJECTS_MAX;
 use keys::{Oid, PeerId};
 
-use crate::graph::Room;
+use crate::graph::AccountRoom;
 use crate::store::{Account, Rows, StoreError, Stored, Usage, WriteTx};
 
 /// Quotas of a peer that all relayed objects of one sender may use. Otherwise one peer could use up
 /// the total of its tier with authors that it invents.
 const RELAYED_QUOTAS: i64 = 4;
 /// Part of a quota that relayed objects of one sender share in scopes that no identity of this node
-/// reads: room for Parents, rights lists and some messages.
+/// reads. The part has room for Parents, rights lists and some messages.
 const SHARED_PART: i64 = 16;
 
 /// The quota of one tier.
@@ -197,16 +197,16 @@ impl QuotaLedger {
         })
     }
 
-    /// What a peer's accounts have left for an object of an author; `None`: it counts for none.
+    /// The room that a peer's accounts have for an object of an author; `None`: it counts for none.
     pub(super) fn room(
         &mut self,
         rows: &Rows<'_>,
         peer: &PeerId,
         author: Option<Oid>,
-    ) -> Result<Room, StoreError> {
+    ) -> Result<AccountRoom, StoreError> {
         let quotas = self.quotas;
         let Some(known) = self.peer(rows, peer)? else {
-            return Ok(Room::UNLIMITED);
+            return Ok(AccountRoom::UNLIMITED);
         };
         let quota = quotas.of(known.before.tier);
         let each = Usage::bound(quota.stored_objects_max, quota.stored_bytes_max);
@@ -225,7 +225,7 @@ impl QuotaLedger {
             used += of.change;
             Ok::<_, StoreError>(max.less(&used).min(&relaying))
         };
-        Ok(Room {
+        Ok(AccountRoom {
             own: each.less(&own).min(&in_tier),
             author: match author {
                 Some(author) => left(Account::Author(author), each)?,
@@ -260,7 +260,8 @@ impl QuotaLedger {
         Ok(Ok(()))
     }
 
-    /// Counts a change of a peer's own account if no quota forbids it. Returns whether it was counted.
+    /// Counts a change of a peer's own account if no quota forbids it. Returns whether it was
+    /// counted.
     pub(super) fn count_if_it_fits(
         &mut self,
         rows: &Rows<'_>,

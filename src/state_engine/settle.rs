@@ -59,7 +59,7 @@ impl StateEngine {
                 self.follow_leaves(now, scope)?;
                 return Ok(true);
             }
-            return self.pull_overruled(now);
+            return Ok(self.pull_overruled(now)? || self.pull_unbanned(now)?);
         };
         self.trace = TraceId(0);
         match next.work {
@@ -100,6 +100,16 @@ impl StateEngine {
         }
         self.trace = TraceId(0);
         self.write(now, |graph| graph.pull_overruled())
+    }
+
+    /// Lets one portion of the scopes of an ended ban be pulled again. Returns `false` if there is
+    /// none.
+    fn pull_unbanned(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.store.rows().next_ended_ban(now)?.is_none() {
+            return Ok(false);
+        }
+        self.trace = TraceId(0);
+        self.write(now, |graph| graph.pull_unbanned())
     }
 
     /// Merges the rights lists of a scope. A merge that fails is put off.

@@ -2,7 +2,7 @@
 
 use keys::{Epoch, PeerId};
 
-use crate::graph::{Arrival, GraphManager, Room, Trial};
+use crate::graph::{AccountRoom, Arrival, GraphManager, Trial};
 use crate::op_context::{AppId, OpContext};
 use crate::store::StoreError;
 
@@ -108,7 +108,7 @@ impl<'s> PackageSource<'s> {
     }
 
     /// How an object arrived for which the sender's accounts have this room.
-    pub(super) fn arrival(&self, room: Room) -> Arrival {
+    pub(super) fn arrival(&self, room: AccountRoom) -> Arrival {
         Arrival {
             origin: self.origin,
             trial: self.trial,

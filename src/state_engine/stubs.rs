@@ -18,9 +18,10 @@ use crate::store::ParentRow;
 /// Bytes of a signature that a stub has.
 const TAG_BYTES: usize = 16;
 
-/// `[place, owner, oid, key_id, rev, deleted, tag]`. The first two are positions in [`Stubs`].
+/// `[place, owner, oid, key_id, rev, deleted, core, tag]`. The first two are positions in
+/// [`Stubs`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StubEntry(u16, u16, Oid, u32, u64, bool, ByteArray<TAG_BYTES>);
+struct StubEntry(u16, u16, Oid, u32, u64, bool, bool, ByteArray<TAG_BYTES>);
 
 /// The stubs of a package: `[places, owners, entries]`, in the order of `change_seq`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,7 @@ pub struct Stub {
     pub key_id: u32,
     rev: u64,
     deleted: bool,
+    is_core: bool,
     tag: [u8; TAG_BYTES],
 }
 
@@ -52,8 +54,15 @@ impl Stub {
             key_id: row.key_id,
             rev: row.rev,
             deleted: row.deleted,
+            is_core: row.is_core(),
             tag: tag(&row.signature),
         }
+    }
+
+    /// Whether objects of other members may need this one: the Parent that is the scope, a rights
+    /// list, or a `leave`. Its sender claims it.
+    pub fn serves_others(&self) -> bool {
+        self.is_core || self.oid == self.place
     }
 
     /// Whether this form may change what is stored: the stored one has another signature and does
@@ -82,7 +91,7 @@ fn tag(signature: &Signature) -> [u8; TAG_BYTES] {
 
 impl Stubs {
     /// Bytes that a stub adds to a package, at most, without its place and its owner.
-    pub(super) const STUB_BYTES: usize = 1 + 3 + 3 + 1 + Oid::LEN + 5 + 9 + 1 + 1 + TAG_BYTES;
+    pub(super) const STUB_BYTES: usize = 1 + 3 + 3 + 1 + Oid::LEN + 5 + 9 + 1 + 1 + 1 + TAG_BYTES;
 
     /// The number of stubs.
     pub fn len(&self) -> usize {
@@ -109,7 +118,7 @@ impl Stubs {
     pub fn iter(&self) -> impl Iterator<Item = Stub> {
         let Self(places, owners, entries) = self;
         entries.iter().filter_map(|entry| {
-            let StubEntry(place, owner, oid, key_id, rev, deleted, tag) = entry;
+            let StubEntry(place, owner, oid, key_id, rev, deleted, is_core, tag) = entry;
             Some(Stub {
                 place: *places.get(usize::from(*place))?,
                 owner: *owners.get(usize::from(*owner))?,
@@ -117,6 +126,7 @@ impl Stubs {
                 key_id: *key_id,
                 rev: *rev,
                 deleted: *deleted,
+                is_core: *is_core,
                 tag: **tag,
             })
         })
@@ -148,6 +158,7 @@ impl StubList {
             stub.key_id,
             stub.rev,
             stub.deleted,
+            stub.is_core,
             tag,
         ));
     }
@@ -187,6 +198,7 @@ mod tests {
             key_id: u32::from(number),
             rev: u64::from(u32::MAX) << 31,
             deleted: number % 2 == 1,
+            is_core: number % 3 == 1,
             tag: [number; TAG_BYTES],
         }
     }

@@ -15,7 +15,7 @@ use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use super::usage::Account;
 use crate::acl::Granted;
-use crate::object::{Salt, Value};
+use crate::object::{Salt, Value, is_core_type};
 
 /// A Parent as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub struct ParentRow {
 }
 
 impl ParentRow {
+    /// Whether its type is a core type.
+    pub fn is_core(&self) -> bool {
+        is_core_type(self.type_number)
+    }
+
     /// Whether former readers of its scope receive it: those that could read when it was created.
     /// So they learn that an object was deleted, and which list removed them.
     pub fn reaches_former_readers(&self) -> bool {

@@ -35,10 +35,7 @@ const WITH_VERDICTS: &str = "standing";
 /// Statements that read a large table from its beginning or sort, each with the reason why no
 /// writer is held for long.
 const EXCEPTIONS: [(&str, &str); 26] = [
-    (
-        "UPDATE pull_again SET not_before = 0",
-        "once at the start after an upgrade",
-    ),
+    ("UPDATE pull_again SET not_before = 0", "once at the start"),
     (
         "SELECT COUNT(*) FROM sqlite_schema",
         "the tables of this program",

@@ -290,6 +290,16 @@ impl WriteTx<'_> {
             .map(drop)
     }
 
+    /// The same for all peers, because the configuration may have larger quotas since the start.
+    pub fn wake_all_no_room(&self) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "waking what found no room",
+            "UPDATE pull_again SET not_before = 0, pause_ms = ?1
+             WHERE cause = 'no_room' AND cursor != ?2",
+        )?;
+        statement.execute((DAY_MS, FINISHED)).map(drop)
+    }
+
     /// Lets a scope start now at all peers, because its Parent was stored.
     pub fn wake_scope_again(&self, scope: &Oid, now: Timestamp) -> Result<(), StoreError> {
         let mut statement = self.prepare(

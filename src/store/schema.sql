@@ -344,8 +344,9 @@ CREATE TABLE settling (
   UNIQUE (needs_kind, needs)
 ) STRICT;
 
--- Scopes whose deletion was overruled, until they are noted in 'pull_again' for each peer that may
--- have objects of them. Finished rows stay as long as they count for their owners.
+-- Scopes whose deletion was overruled, or of which a ban refused objects. They are noted in
+-- 'pull_again' for each peer that may have objects of them. Finished rows stay as long as they
+-- count for their owners.
 CREATE TABLE overruled (
   scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
   owner_oid  BLOB    NOT NULL,        -- owner of the scope
@@ -361,6 +362,16 @@ CREATE TABLE overruled (
 CREATE INDEX overruled_due   ON overruled (not_before, place);
 CREATE INDEX overruled_owner ON overruled (owner_oid, place, noted_at);
 CREATE INDEX overruled_noted ON overruled (noted_at);
+
+-- Bans that end, and identities that moved away from a banned node. Their scopes are noted in
+-- 'overruled' then, because relayed objects of the owners were refused.
+CREATE TABLE ended_ban (
+  key          BLOB    NOT NULL PRIMARY KEY, -- peer id of the node, or oid of the identity
+  due_at       INTEGER NOT NULL,
+  identity_oid BLOB    NOT NULL,      -- identity of the node that was looked at last; empty: none
+  after_scope  INTEGER NOT NULL       -- its scope that was noted last; 2^63 - 1: all are noted
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ended_ban_due ON ended_ban (due_at);
 
 -- Scopes and domains of peers that this node pulls again from 0. An object of them found no room
 -- to wait or waited too long, or this node may read more than before. Bounded for each domain.

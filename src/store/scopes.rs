@@ -191,8 +191,8 @@ impl Rows<'_> {
 pub(super) const READERS: &str = "SELECT identity_oid FROM reader \
      WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid";
 
-/// An open row of a reader of the scope `?2` that lives at the node `?1`. A node has few identities,
-/// and a scope may have many readers.
+/// An open row of a reader of the scope `?2` that lives at the node `?1`. A node has few
+/// identities, and a scope may have many readers.
 pub(super) const READS_AT: &str = "SELECT 1 FROM identity AS i CROSS JOIN reader AS r \
      WHERE i.home_peer = ?1 AND r.identity_oid = i.oid AND r.scope_id = ?2 \
      AND r.until_seq IS NULL LIMIT 1";

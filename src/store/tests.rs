@@ -100,6 +100,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "contact",
         "domain_bit",
         "due_list",
+        "ended_ban",
         "ended_scope",
         "epoch",
         "identity",

@@ -66,7 +66,7 @@ impl Usage {
         }
     }
 
-    /// What is left without another usage.
+    /// This usage without another one.
     #[must_use]
     pub fn less(mut self, used: &Self) -> Self {
         self += -*used;
@@ -173,7 +173,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// What the peer uses of its tier.
+    /// The part of its tier that the peer uses.
     pub(super) fn all(&self) -> Usage {
         let mut all = self.usage;
         all += self.relayed;

@@ -139,7 +139,8 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Stores the verdict on a node, and replaces an earlier one. Void tickets stay void.
+    /// Stores the verdict on a node, and replaces an earlier one. Void tickets stay void. Notes
+    /// when a ban ends.
     pub fn put_verdict(&self, row: &VerdictRow) -> Result<(), StoreError> {
         let mut statement = self.prepare(
             "writing a verdict",
@@ -159,7 +160,10 @@ impl WriteTx<'_> {
             row.until.map(|until| until.0),
             row.tickets_void_until,
         ))?;
-        Ok(())
+        match row.verdict {
+            Verdict::Banned => self.note_end_of_ban(&row.peer_id, row.until),
+            Verdict::Approved | Verdict::Refused => Ok(()),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod quotas;
 mod reading;
 mod recovery_portions;
 mod references;
+mod relayed_bans;
 mod relayed_quotas;
 mod remote_checks;
 mod remote_identities;

@@ -69,7 +69,9 @@ fn create(folder: &Folder, identities: &[(u8, &str, bool)]) {
 
 /// Removes what version 7 adds.
 fn remove_accounts(tables: &mut BTreeMap<String, Vec<Cells>>) {
-    assert_eq!(tables.remove("relayed_usage").unwrap().len(), 0);
+    for table in ["relayed_usage", "ended_ban"] {
+        assert_eq!(tables.remove(table).unwrap().len(), 0, "{table}");
+    }
     let added = ["account", "relayed_objects", "relayed_bytes"];
     for row in tables.values_mut().flatten() {
         row.retain(|column, _| !added.contains(&column.as_str()));

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::tests::{OLD_EPOCH, rows, tables};
 use super::to_version_6_tests::create_app;
+use crate::op_context::Timestamp;
 use crate::store::testing::Folder;
 use crate::store::version::APPLICATION_ID;
 use crate::store::{Account, Usage};
@@ -75,6 +76,8 @@ fn objects_of_version_6_count_in_the_own_accounts_of_their_senders() {
     let waiting = read.waiting(4).unwrap();
     assert_eq!(row.unwrap().account, Account::Own);
     assert_eq!(waiting.unwrap().account, Account::Own);
+    let ends = |now| read.next_ended_ban(Timestamp(now)).unwrap().is_some();
+    assert!(!ends(59) && ends(60), "of the ban with an end");
     drop(store);
     drop(new.open(APPS).unwrap());
     assert_eq!(tables(&old.file()), tables(&new.file()));

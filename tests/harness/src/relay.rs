@@ -110,7 +110,8 @@ impl TestNode {
         if let Some(stubs) = package.take_stubs() {
             sum.stubs.extend(stubs.iter());
             let domain = package.domain().to_owned();
-            let lacking = self.read(move |view| view.lacking(&domain, &stubs));
+            let now = self.engine.now();
+            let lacking = self.read(move |view| view.lacking(&domain, &stubs, now));
             let records = self.fetch_all(from, &package, (lacking.owners, true));
             sum.records += records.len();
             self.apply(PackageWork::records(&package, records), sum);
