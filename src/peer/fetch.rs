@@ -36,12 +36,14 @@ pub(super) struct Fetching<'f> {
 }
 
 impl Fetching<'_> {
-    /// Fetches and applies what this node lacks, records of owners first.
+    /// Fetches and applies what this node lacks, records of owners first. A stub that brings
+    /// nothing is charged as an object that is stored already.
     pub(super) async fn run(&self, stubs: Arc<Stubs>) -> Result<AppliedPackage, SyncError> {
         let mut lacking = self.look(&stubs).await?;
         if self.puller.handle.may_wait() {
             lacking = self.wait(&stubs, lacking).await?;
         }
+        self.charge_idle(stubs.len() - lacking.objects.len());
         let _in_progress = self.puller.elsewhere.begin(&lacking.objects);
         let mut sum = AppliedPackage::default();
         for owners in lacking.owners.chunks(OWNERS_MAX) {
@@ -108,6 +110,9 @@ impl Fetching<'_> {
         while !oids.is_empty() {
             let (objects, looked_up) = self.fetch_once(&oids, records).await?;
             let wanted: BTreeSet<Oid> = oids.drain(..looked_up).collect();
+            if !records {
+                self.charge_idle(looked_up - objects.len());
+            }
             let mut charge = self.puller.budget.begin(
                 self.puller.handle.peer(),
                 self.puller.handle.info().tier,
@@ -127,6 +132,12 @@ impl Fetching<'_> {
             sum.add(&applied);
         }
         Ok(sum)
+    }
+
+    /// Charges stubs that bring nothing.
+    fn charge_idle(&self, stubs: usize) {
+        let (peer, tier) = (self.puller.handle.peer(), self.handle.info().tier);
+        self.puller.budget.charge_stubs(peer, tier, stubs);
     }
 
     /// Sends one fetch. Returns the objects, and how many oids they answer: at least one.

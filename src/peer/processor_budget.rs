@@ -3,8 +3,9 @@
 //!
 //! A package is charged for what verifying and judging its objects costs by count, so that a seed
 //! reproduces a run. New objects are free, because the quota of stored objects bounds them. A peer
-//! that has used up its minute waits before its next package is verified. Invariant: a package is
-//! charged also if its session ends meanwhile.
+//! that has used up its minute waits before its next package is verified. A stub that brings
+//! nothing is charged as an object that is stored already. Invariant: a package is charged also if
+//! its session ends meanwhile.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use keys::PeerId;
 use tokio::time::{Instant, sleep};
 
 use super::token_bucket::{Buckets, MINUTE};
-use crate::state_engine::Quotas;
+use crate::state_engine::{OBJECT_COST, Quotas};
 
 /// Cost of a package without objects: its signature, and the write that moves the cursor.
 const PACKAGE_COST: Duration = Duration::from_millis(1);
@@ -72,6 +73,12 @@ impl ProcessorBudget {
     /// Time until the peer has time left; at most a minute.
     fn pause(&self, peer: &PeerId) -> Duration {
         self.spent(peer).saturating_sub(MINUTE)
+    }
+
+    /// Charges stubs that bring nothing, each as an object that is stored already.
+    pub(super) fn charge_stubs(&self, peer: &PeerId, tier: Tier, stubs: usize) {
+        let stubs = u32::try_from(stubs).unwrap_or(u32::MAX);
+        self.charge(peer, tier, OBJECT_COST.saturating_mul(stubs));
     }
 
     fn charge(&self, peer: &PeerId, tier: Tier, cost: Duration) {
@@ -153,6 +160,19 @@ mod tests {
         let each = Quotas::default().untrusted.processor_per_minute_max;
         assert!(bound * 50 > each, "{bound:?}");
         assert!(budget.pause(&PEER) > Duration::ZERO);
+        assert!(budget.pause(&PEER) <= MINUTE, "the longest wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stubs_that_bring_nothing_cost_as_much_as_stored_objects() {
+        let budget = ProcessorBudget::new(Quotas::default());
+        let each = Quotas::default().untrusted.processor_per_minute_max;
+        let stubs = usize::try_from(each.as_micros() / OBJECT_COST.as_micros()).unwrap();
+        budget.charge_stubs(&PEER, Tier::Untrusted, stubs - 1);
+        assert!(budget.has_time(&PEER));
+        budget.charge_stubs(&PEER, Tier::Untrusted, 2);
+        assert!(!budget.has_time(&PEER));
+        budget.charge_stubs(&PEER, Tier::Untrusted, usize::MAX);
         assert!(budget.pause(&PEER) <= MINUTE, "the longest wait");
     }
 
