@@ -136,7 +136,7 @@ impl Fetching<'_> {
 
     /// Charges stubs that bring nothing.
     fn charge_idle(&self, stubs: usize) {
-        let (peer, tier) = (self.puller.handle.peer(), self.handle.info().tier);
+        let (peer, tier) = (self.puller.handle.peer(), self.puller.handle.info().tier);
         self.puller.budget.charge_stubs(peer, tier, stubs);
     }
 

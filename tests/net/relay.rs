@@ -147,7 +147,16 @@ async fn fetch_without_the_feature_ends_the_session() {
 
 /// One stub of an object that no one has.
 fn invented_stub(oid: Oid) -> Stubs {
-    let entry = (0u16, 0u16, oid, 0u32, 1u64, false, ByteBuf::from([3; 16]));
+    let entry = (
+        0u16,
+        0u16,
+        oid,
+        0u32,
+        1u64,
+        false,
+        false,
+        ByteBuf::from([3; 16]),
+    );
     let bytes = codec::encode(&([oid], [oid], [entry]));
     let limits = Limits {
         bytes_max: 4096,
