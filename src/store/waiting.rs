@@ -205,8 +205,8 @@ impl Rows<'_> {
         statement.all((oid.as_bytes(), key_id, limit), |row| row.get(0))
     }
 
-    /// Key number and signature of each waiting version of an object, at most 64. Those are left out
-    /// that wait for the key that verifies them.
+    /// Key number and signature of each waiting version of an object, at most 64. Versions that
+    /// wait for the key that verifies them are left out.
     pub fn waiting_signatures(&self, oid: &Oid) -> Result<Vec<(u32, Signature)>, StoreError> {
         let mut statement = self.prepare(
             "reading the signatures of waiting objects",

@@ -35,8 +35,8 @@ INSERT INTO scope (id, app_id, oid, parent_id, founders, is_local)
   VALUES (2, 2, x'02', 2, zeroblob(32), 0);
 INSERT INTO app_rides_parent (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature,
     origin, created_seq, change_seq, sync_flags)
-  VALUES (2, x'02020202020202020202020202020202', 1, zeroblob(16), 2, 1, 0, 0, zeroblob(64), 1, 9, 9,
-    0);
+  VALUES (2, x'02020202020202020202020202020202', 1, zeroblob(16), 2, 1, 0, 0, zeroblob(64), 1, 9,
+    9, 0);
 ";
 
 fn create(folder: &Folder) {

@@ -1,5 +1,5 @@
-//! The hostile peer in sessions with the protocol feature `relay`: stubs of objects that it does not
-//! have, false replies to fetches, and fetches of what it may not read.
+//! The hostile peer in sessions with the protocol feature `relay`. Sends stubs of objects that it
+//! lacks, false replies to fetches, and fetches of objects that it may not read.
 
 use std::sync::Arc;
 

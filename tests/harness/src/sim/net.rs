@@ -48,7 +48,7 @@ impl Weather {
 #[derive(Clone)]
 pub(super) struct SimNet {
     pub(super) memory: MemoryNet,
-    /// What the links have passed.
+    /// The transfers that the links have passed.
     pub(super) tally: Tally,
     state: Arc<Mutex<NetState>>,
 }

@@ -1,7 +1,8 @@
 //! Relay in a simulation: what nodes receive of others that they have not met.
 //!
-//! The oracle demands the closure. Of two linked nodes that offer the protocol feature `relay`, each
-//! has what the other one stores in scopes that its identities read, in the same or a later form.
+//! The oracle demands the closure of two linked nodes that offer the protocol feature `relay`. Each
+//! has the objects that the other one stores in scopes that its identities read. The form is the
+//! same or a later one.
 //! Exempt are:
 //!
 //! - objects of identities that moved, and of scopes whose owner moved

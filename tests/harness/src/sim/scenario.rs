@@ -73,7 +73,7 @@ pub enum Feature {
     Watch,
     /// Nodes that offer the protocol feature `relay`, beside nodes that do not.
     Relay,
-    /// Scopes with members at nodes that are not linked, and linked nodes that meet only in the end.
+    /// Scopes with members at nodes that are not linked. Linked nodes that meet only in the end.
     Apart,
 }
 

@@ -56,8 +56,8 @@ impl World {
         self.pass_days(25 * 3600).await
     }
 
-    /// Lets the nodes meet that were apart. What other nodes relay must have arrived before, if
-    /// nothing needs days.
+    /// Lets the nodes meet that were apart. The objects that other nodes relay must have arrived
+    /// before, if nothing needs days.
     async fn end_apart(&mut self) -> Result<(), String> {
         let needs_days = [Feature::Restores, Feature::Rollbacks, Feature::SmallRoom];
         if !needs_days.into_iter().any(|feature| self.has(feature)) {
