@@ -34,11 +34,19 @@ impl Config {
             effort_accept_max: table.effort_accept_max,
             verify_workers: table.verify_workers,
             solver_threads: table.solver_threads,
-            features: Features::from_iter(Feature::ALL),
+            features: self.features(),
             ..GateConfig::DEFAULT
         };
         gate.with_effort_max(table.effort_max)
             .with_open_handshakes_max(table.open_handshakes_max)
+    }
+
+    /// The features that the node offers. One that does not pull relays nothing, because a push
+    /// ends before a received object.
+    fn features(&self) -> Features {
+        let pulls = self.sync.pull_interval_s > 0;
+        let all = Feature::ALL.into_iter();
+        all.filter(|it| pulls || *it != Feature::Relay).collect()
     }
 
     /// Limits of sessions and sync.
@@ -115,6 +123,14 @@ mod tests {
         };
         assert_eq!(config.gate_config(), gate);
         assert_eq!(config.sync_config(), SyncConfig::DEFAULT);
+    }
+
+    #[test]
+    fn node_that_does_not_pull_does_not_relay() {
+        let mut config = Config::default();
+        config.sync.pull_interval_s = 0;
+        let features = config.gate_config().features;
+        assert_eq!(features, Features::from_iter([Feature::Watch]));
     }
 
     #[cfg(feature = "tor")]

@@ -27,7 +27,7 @@ pub(super) struct TxCache {
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
     /// Scopes that an identity of this node reads.
-    pub(super) read_here: BTreeSet<ScopeId>,
+    pub(super) read_here: BTreeMap<ScopeId, bool>,
     /// Whether a node is banned.
     pub(super) banned: BTreeMap<PeerId, bool>,
     /// Whether a peer has a later schema of an app.

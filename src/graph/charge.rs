@@ -152,14 +152,15 @@ impl GraphManager<'_> {
     /// Whether an identity of this node reads a scope. One that stopped in this transaction may
     /// count.
     fn is_read_here(&self, scope: ScopeId) -> Result<bool, StoreError> {
-        if !scope.has_readers() || self.cache.borrow().read_here.contains(&scope) {
-            return Ok(scope.has_readers());
+        if !scope.has_readers() {
+            return Ok(false);
+        }
+        if let Some(known) = self.cache.borrow().read_here.get(&scope) {
+            return Ok(*known);
         }
         self.look_at(1);
         let is_read = self.tx.is_read_at(scope, &self.this_node)?;
-        if is_read {
-            self.cache.borrow_mut().read_here.insert(scope);
-        }
+        self.cache.borrow_mut().read_here.insert(scope, is_read);
         Ok(is_read)
     }
 }

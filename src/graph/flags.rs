@@ -53,7 +53,8 @@ impl GraphManager<'_> {
         }
         let (mut changed, mut all_rows, mut position) = (0, 0, None);
         for group in rows.chunk_by(|one, other| one.change_seq == other.change_seq) {
-            if changed >= CHANGED_MAX || all_rows >= ROWS_CHANGED_MAX {
+            let is_long = self.spent() >= ROWS_CHANGED_MAX;
+            if changed >= CHANGED_MAX || all_rows >= ROWS_CHANGED_MAX || is_long {
                 return Ok(position);
             }
             for row in group {
@@ -77,10 +78,15 @@ impl GraphManager<'_> {
     /// The bits of a row that is signed again: those of every domain in which its type travels. An
     /// app may be disabled meanwhile. A row that is not exported has none.
     pub(super) fn present_flags(&self, app: &AppTable, row: &ParentRow) -> Result<i64, StoreError> {
-        if row.sync_flags == 0 {
+        // A received row may still lack the bits that an earlier version did not set.
+        let is_received = row.origin.is_some() && row.scope_id.has_readers();
+        if row.sync_flags == 0 && !is_received {
             return Ok(0);
         }
-        let type_number = travel_type(self.tx, app, row)?;
-        Ok(row.sync_flags | app.flags_of(type_number))
+        let flags = row.sync_flags | app.flags_of(travel_type(self.tx, app, row)?);
+        Ok(match is_received && flags != 0 {
+            true => flags | RECEIVED_FLAG,
+            false => flags,
+        })
     }
 }

@@ -410,6 +410,7 @@ impl GraphManager<'_> {
     ) -> Result<(), StoreError> {
         let is_other = |(touched, _): &(ScopeId, Option<i64>)| *touched != scope;
         self.cache.borrow_mut().touched.retain(is_other);
+        self.cache.borrow_mut().read_here.remove(&scope);
         for identity in identities {
             if let Some(known) = self.identity(identity)? {
                 self.touch_readers_of(known.home, change_seq);

@@ -70,6 +70,9 @@ impl GraphManager<'_> {
                 return self.tx.put_ended_ban(&ban).map(|()| true);
             }
             ban.after_scope = EndedBan::DONE;
+            if self.spent() > SPENT_MAX {
+                return self.tx.put_ended_ban(&ban).map(|()| true);
+            }
         }
         self.tx.remove_ended_ban(&ban.of).map(|()| true)
     }

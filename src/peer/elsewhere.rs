@@ -1,19 +1,14 @@
 //! [`Elsewhere`]: whether a lacking object may arrive from another peer meanwhile.
 //!
 //! Inputs are the live sessions and the fetches in progress. Invariant: an object is fetched by one
-//! session at a time, as long as no session waits longer than [`WAIT_MAX`].
+//! session at a time, as long as no session has spent its waits.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use keys::{Oid, PeerId};
 use parking_lot::Mutex;
 
 use super::registry::SessionRegistry;
-
-/// Longest wait of a session for objects from another one. A wait that ends by this time is the
-/// last one of its session, so that no slow peer delays the others again.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The other ways by which objects reach this node, shared by all sessions.
 pub(super) struct Elsewhere {
@@ -34,11 +29,11 @@ impl Elsewhere {
     pub(super) fn may_bring(
         &self,
         peer: &PeerId,
-        (oid, home): (&Oid, Option<&PeerId>),
+        (oid, home): (&Oid, &Option<PeerId>),
         domain: &str,
     ) -> bool {
-        let home = home.filter(|home| *home != peer);
-        home.is_some_and(|home| self.registry.shares_now(home, domain))
+        let home = home.filter(|home| home != peer);
+        home.is_some_and(|home| self.registry.shares_now(&home, domain))
             || self.fetching.lock().contains(oid)
     }
 

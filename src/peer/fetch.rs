@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keys::{Oid, SignedObject};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::context::Puller;
-use super::elsewhere::WAIT_MAX;
 use super::handle::SessionError;
 use super::message::{Fetch, SessionMessage};
 use super::parts::apply_parts;
@@ -26,7 +25,7 @@ use crate::state_engine::{
 const OWNERS_MAX: usize = 64;
 
 /// Pause between two looks for what other sessions brought meanwhile.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The session and the package that fetches share.
 pub(super) struct Fetching<'f> {
@@ -39,10 +38,8 @@ impl Fetching<'_> {
     /// Fetches and applies what this node lacks, records of owners first. A stub that brings
     /// nothing is charged as an object that is stored already.
     pub(super) async fn run(&self, stubs: Arc<Stubs>) -> Result<AppliedPackage, SyncError> {
-        let mut lacking = self.look(&stubs).await?;
-        if self.puller.handle.may_wait() {
-            lacking = self.wait(&stubs, lacking).await?;
-        }
+        let lacking = self.look(&stubs).await?;
+        let lacking = self.wait(&stubs, lacking).await?;
         self.charge_idle(stubs.len() - lacking.objects.len());
         let _in_progress = self.puller.elsewhere.begin(&lacking.objects);
         let mut sum = AppliedPackage::default();
@@ -57,43 +54,40 @@ impl Fetching<'_> {
 
     async fn look(&self, stubs: &Arc<Stubs>) -> Result<Lacking, SyncError> {
         let (domain, stubs) = (self.package.domain().to_owned(), stubs.clone());
-        let now = self.puller.engine.now();
+        let (peer, now) = (*self.puller.handle.peer(), self.puller.engine.now());
         let looking = self
             .puller
             .engine
-            .read(move |view| view.lacking(&domain, &stubs, now));
+            .read(move |view| view.lacking(&peer, &domain, &stubs, now));
         Ok(looking.await?)
     }
 
-    /// Waits as long as other sessions may bring lacking objects, at most [`WAIT_MAX`]. Returns
-    /// those that are lacking then.
+    /// Waits as long as other sessions may bring lacking objects. All waits of a session together
+    /// last at most 10 s. Returns those that are lacking then.
     async fn wait(&self, stubs: &Arc<Stubs>, mut lacking: Lacking) -> Result<Lacking, SyncError> {
         let (handle, domain) = (self.puller.handle, self.package.domain());
         let mut changes = self.puller.engine.changes();
-        let until = Instant::now() + WAIT_MAX;
         let may_come = |lacking: &Lacking| {
-            lacking.objects.iter().any(|oid| {
-                let object = (oid, lacking.homes.get(oid));
-                self.puller
-                    .elsewhere
-                    .may_bring(handle.peer(), object, domain)
+            lacking.homes.iter().any(|object| {
+                let elsewhere = self.puller.elsewhere;
+                elsewhere.may_bring(handle.peer(), object, domain)
             })
         };
-        while may_come(&lacking) {
+        while may_come(&lacking) && !handle.wait_left().is_zero() {
+            let start = Instant::now();
             let changed = async {
                 sleep(LOOK_PAUSE).await;
                 // The core runs as long as its handle exists.
-                let _ = timeout(LOOK_PAUSE, changes.changed()).await;
+                let _ = changes.changed().await;
             };
             tokio::select! {
                 biased;
                 () = handle.closed().cancelled() => return Err(SessionError::Over.into()),
-                () = sleep_until(until) => {
-                    handle.end_waits();
-                    return self.look(stubs).await;
-                }
+                () = sleep(handle.wait_left()) => {}
                 () = changed => {}
             }
+            handle.spend_wait(start.elapsed());
+            self.charge_idle(stubs.len());
             lacking = self.look(stubs).await?;
         }
         Ok(lacking)

@@ -22,6 +22,10 @@ use super::message::SessionMessage;
 use super::outgoing::{Outgoing, OutgoingFrames};
 use crate::config::SyncConfig;
 
+/// Longest time that all waits of a session for objects from other sessions take together, so that
+/// slow peers delay it by no more.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Why a request got no reply, or why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -83,8 +87,8 @@ pub struct SessionHandle {
     closed: CancellationToken,
     /// The code for `bye`, if this node ended the session for a reason; the first one counts.
     end_code: OnceLock<EndCode>,
-    /// Whether packages of the peer may wait for objects from other sessions.
-    may_wait: AtomicBool,
+    /// Time that packages of the peer may still wait for objects from other sessions.
+    wait_left: Mutex<Duration>,
     /// Notified of every frame that arrives.
     frames_read: watch::Sender<()>,
     /// Notified of every package of the peer that was applied.
@@ -109,7 +113,7 @@ impl SessionHandle {
             next_id: AtomicU64::new(1),
             closed: stop.child_token(),
             end_code: OnceLock::new(),
-            may_wait: AtomicBool::new(true),
+            wait_left: Mutex::new(WAIT_MAX),
             frames_read: watch::Sender::new(()),
             packages: watch::Sender::new(()),
             reply_deadline: Duration::from_secs(config.reply_deadline_s),
@@ -132,14 +136,15 @@ impl SessionHandle {
         &self.info.features
     }
 
-    /// Whether packages of the peer may wait for objects from other sessions.
-    pub(super) fn may_wait(&self) -> bool {
-        self.may_wait.load(Ordering::Relaxed)
+    /// Time that packages of the peer may still wait for objects from other sessions.
+    pub(super) fn wait_left(&self) -> Duration {
+        *self.wait_left.lock()
     }
 
-    /// Lets no package of the peer wait any more.
-    pub(super) fn end_waits(&self) {
-        self.may_wait.store(false, Ordering::Relaxed);
+    /// Takes a wait from that time.
+    pub(super) fn spend_wait(&self, waited: Duration) {
+        let mut left = self.wait_left.lock();
+        *left = left.saturating_sub(waited);
     }
 
     /// Trace id of the session's span and writes.

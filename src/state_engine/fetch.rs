@@ -28,8 +28,8 @@ const LOOKUP_COST: Duration = Duration::from_micros(10);
 pub struct Lacking {
     /// The objects, in the order of the stubs.
     pub objects: Vec<Oid>,
-    /// The home of each object's owner, if it is known.
-    pub homes: BTreeMap<Oid, PeerId>,
+    /// Those in scopes that the peer reads, each with the home of its owner, if it is known.
+    pub homes: BTreeMap<Oid, Option<PeerId>>,
     /// One of the objects for each owner whose record, or whose later key, this node lacks.
     pub owners: Vec<Oid>,
 }
@@ -59,10 +59,15 @@ pub struct Fetched {
 }
 
 impl View<'_> {
-    /// The objects of stubs in a domain that this node lacks. Objects of a banned node's identities
-    /// are left out, unless objects of other members need them.
+    /// The objects of a peer's stubs in a domain that this node lacks. Objects of a banned node's
+    /// identities are left out, unless objects of other members need them.
+    ///
+    /// The peer sees what is fetched. In a place that it does not read here, all stubs count as
+    /// lacking. An invented stub would otherwise show which identities it
+    /// knows, bans or has as its own.
     pub fn lacking(
         &self,
+        peer: &PeerId,
         domain: &str,
         stubs: &Stubs,
         now: Timestamp,
@@ -72,12 +77,30 @@ impl View<'_> {
         let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
         let (mut lacking, mut owners) = (Lacking::default(), BTreeSet::new());
         let mut banned: BTreeMap<PeerId, bool> = BTreeMap::new();
+        let mut places: BTreeMap<Oid, bool> = BTreeMap::new();
+        let (memory, head) = (&self.context.memory, self.head()?);
+        let scopes = memory.peers.get(&self.rows, &memory.scopes, peer, head)?;
         for stub in stubs.iter() {
+            let is_shared = match places.entry(stub.place) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    let place = self.rows.parent(app, &stub.place)?;
+                    let reading = place.and_then(|place| scopes.reading(place.scope_id));
+                    *new.insert(matches!(reading, Some(Reading::After(_))))
+                }
+            };
+            if !is_shared {
+                if owners.insert(stub.owner) {
+                    lacking.owners.push(stub.oid);
+                }
+                lacking.objects.push(stub.oid);
+                continue;
+            }
             let owner = self.rows.identity(&stub.owner)?;
             let is_own = owner.is_some_and(|owner| owner.home == self.this_node());
             let key_id = owner.map(|owner| owner.key_id);
             // A form under an earlier key is not applied, and own objects are reclaimed.
-            if is_own || key_id > Some(stub.key_id) || !self.lacks(app, &stub)? {
+            if is_own || key_id > Some(stub.key_id) || !self.lacks(app, peer, &stub)? {
                 continue;
             }
             if let Some(owner) = owner.filter(|_| !stub.serves_others()) {
@@ -92,21 +115,21 @@ impl View<'_> {
             if key_id < Some(stub.key_id) && owners.insert(stub.owner) {
                 lacking.owners.push(stub.oid);
             }
-            if let Some(owner) = owner {
-                lacking.homes.insert(stub.oid, owner.home);
-            }
+            let home = owner.map(|owner| owner.home);
+            lacking.homes.insert(stub.oid, home);
             lacking.objects.push(stub.oid);
         }
         Ok(lacking)
     }
 
-    /// Whether neither a stored nor a waiting form is the one of a stub, or makes it useless.
-    fn lacks(&self, app: &AppTable, stub: &Stub) -> Result<bool, StoreError> {
+    /// Whether neither a stored form nor one of the peer that waits is the one of a stub, or makes
+    /// it useless. A form of another peer that waits is deleted with that peer.
+    fn lacks(&self, app: &AppTable, peer: &PeerId, stub: &Stub) -> Result<bool, StoreError> {
         let stored = self.rows.parent(app, &stub.oid)?;
         if stored.is_some_and(|stored| !stub.may_change(&stored)) {
             return Ok(false);
         }
-        let waiting = self.rows.waiting_signatures(&stub.oid)?;
+        let waiting = self.rows.waiting_signatures(peer, &stub.oid)?;
         let mut waiting = waiting.iter();
         Ok(!waiting.any(|(key_id, signature)| stub.is_signed_by(*key_id, signature)))
     }
@@ -137,7 +160,7 @@ impl View<'_> {
             let is_sent = |row: &ParentRow| {
                 row.sync_flags & table.mask != 0
                     && !hidden.contains(&row.type_number)
-                    && is_readable(&scopes, row)
+                    && is_readable(&scopes, row, request.records)
             };
             let Some(row) = row.filter(is_sent) else {
                 continue;
@@ -172,11 +195,14 @@ impl View<'_> {
     }
 }
 
-/// Whether a peer may read an object in a scope.
-fn is_readable(scopes: &PeerScopes, row: &ParentRow) -> bool {
+/// Whether a peer may read an object in a scope. A former reader gets no records, because they name
+/// the present homes of members.
+fn is_readable(scopes: &PeerScopes, row: &ParentRow, records: bool) -> bool {
     match scopes.reading(row.scope_id) {
         None => false,
         Some(Reading::After(_)) => true,
-        Some(Reading::Until(until)) => row.reaches_former_readers() && row.created_seq <= until,
+        Some(Reading::Until(until)) => {
+            !records && row.reaches_former_readers() && row.created_seq <= until
+        }
     }
 }

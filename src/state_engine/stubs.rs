@@ -103,15 +103,20 @@ impl Stubs {
         self.2.is_empty()
     }
 
-    /// Whether each entry has a place and an owner, and each list is within its bound.
+    /// Whether each entry has a place, an owner and a revision in its range, and each list is
+    /// within its bound.
     pub(super) fn is_valid(&self) -> bool {
         let Self(places, owners, entries) = self;
         entries.len() <= STUBS_MAX
             && places.len() <= entries.len()
             && owners.len() <= entries.len()
-            && entries.iter().all(|StubEntry(place, owner, ..)| {
-                usize::from(*place) < places.len() && usize::from(*owner) < owners.len()
-            })
+            && entries
+                .iter()
+                .all(|StubEntry(place, owner, _, _, rev, ..)| {
+                    usize::from(*place) < places.len()
+                        && usize::from(*owner) < owners.len()
+                        && (1..=i64::MAX.unsigned_abs()).contains(rev)
+                })
     }
 
     /// The stubs in their order.
@@ -236,6 +241,11 @@ mod tests {
         let mut without_owner = built.clone();
         without_owner.1.pop();
         assert!(!without_owner.is_valid());
+        for rev in [0, u64::MAX] {
+            let mut odd = built.clone();
+            odd.2[0].4 = rev;
+            assert!(!odd.is_valid());
+        }
         let mut idle = built;
         idle.1.extend((0..6).map(oid));
         assert!(!idle.is_valid(), "more owners than stubs");

@@ -205,14 +205,20 @@ impl Rows<'_> {
         statement.all((oid.as_bytes(), key_id, limit), |row| row.get(0))
     }
 
-    /// Key number and signature of each waiting version of an object, at most 64. Versions that
-    /// wait for the key that verifies them are left out.
-    pub fn waiting_signatures(&self, oid: &Oid) -> Result<Vec<(u32, Signature)>, StoreError> {
+    /// Key number and signature of each version of an object that a peer sent and that waits, at
+    /// most 64. Versions that wait for the key that verifies them are left out.
+    pub fn waiting_signatures(
+        &self,
+        peer: &PeerId,
+        oid: &Oid,
+    ) -> Result<Vec<(u32, Signature)>, StoreError> {
         let mut statement = self.prepare(
             "reading the signatures of waiting objects",
-            "SELECT key_id, signature FROM waiting WHERE oid = ?1 AND needs_kind <> ?2 LIMIT 64",
+            "SELECT key_id, signature FROM waiting WHERE oid = ?1 AND needs_kind <> ?2
+               AND peer_no = (SELECT id FROM peers WHERE peer_id = ?3) LIMIT 64",
         )?;
-        statement.all((oid.as_bytes(), Cause::KEY_KNOWN), |row| {
+        let values = (oid.as_bytes(), Cause::KEY_KNOWN, peer.as_bytes());
+        statement.all(values, |row| {
             Ok((row.get(0)?, Signature::from_bytes(fixed(row, 1)?)))
         })
     }

@@ -3,11 +3,12 @@
 
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
-use keys::{Oid, Signature, SignedObject};
+use keys::{Limits, Oid, Signature, SignedObject, codec};
 use postern::object::{Attrs, Value};
-use postern::state_engine::{CoreLimits, Stub};
+use postern::state_engine::{CoreLimits, Stub, Stubs};
 use postern::store::{Direction, PeerRow};
 use rusqlite::Connection;
+use serde_bytes::ByteBuf;
 
 use crate::club::{NOTE, ROOM, Versions, room, words};
 use crate::rights::BOTH;
@@ -71,7 +72,10 @@ fn message_reaches_a_member_that_never_meets_its_author() {
     bob.relay(alice, MESSAGES);
     let got = carol.relay(bob, MESSAGES);
     assert!(got.fetched.contains(&said), "{got:?}");
-    assert_eq!(got.records, 1, "the record of the author");
+    assert_eq!(
+        got.records, 2,
+        "those of both owners, because the place is new"
+    );
     assert_eq!(got.applied.rejected + got.applied.waiting, 0);
     assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
     assert_eq!(carol.home_of(alice.identity), Some(alice.peer_id()));
@@ -208,6 +212,62 @@ fn rotation_reaches_a_member_through_another_with_the_later_record() {
         bob.public_key_of(alice.identity)
     );
     assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
+}
+
+/// One stub, as any peer can make it.
+fn stub_of(place: Oid, owner: Oid, oid: Oid) -> Stubs {
+    let entry = (
+        0u16,
+        0u16,
+        oid,
+        0u32,
+        1u64,
+        false,
+        false,
+        ByteBuf::from([3; 16]),
+    );
+    let bytes = codec::encode(&([place], [owner], [entry]));
+    let limits = Limits {
+        bytes_max: 4096,
+        depth_max: 3,
+        items_max: 64,
+    };
+    codec::decode(&bytes, &limits).unwrap()
+}
+
+/// Otherwise a peer could find out which identities live here, are banned or are known.
+#[test]
+fn stub_in_a_place_that_its_sender_does_not_read_is_always_fetched() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, dave, ..
+    } = &chain;
+    let unknown = Oid::from_bytes([9; 16]);
+    let oid = chain.say(bob, "hello");
+    for place in [unknown, chain.talk] {
+        for owner in [bob.identity, alice.identity, unknown] {
+            let (stubs, dave) = (stub_of(place, owner, oid), dave.peer_id());
+            let now = bob.clock.timestamp();
+            let lacking = bob.read(move |view| view.lacking(&dave, MESSAGES, &stubs, now));
+            assert_eq!(
+                (&*lacking.objects, &*lacking.owners),
+                (&[oid][..], &[oid][..])
+            );
+            assert!(lacking.homes.is_empty(), "nothing to wait for");
+        }
+    }
+}
+
+#[test]
+fn former_reader_gets_the_list_that_removed_it_and_no_records() {
+    let chain = Chain::new();
+    let Chain { bob, carol, .. } = &chain;
+    carol.relay(bob, MESSAGES);
+    let removed = [(carol.identity, None)];
+    let list = bob.set_rights(MESSAGES, chain.talk, &removed).unwrap().oid;
+    let fetched = |records| bob.fetched_by(carol, MESSAGES, &[list], records);
+    assert_eq!(fetched(false).objects.len(), 1);
+    assert_eq!(fetched(true).objects, []);
 }
 
 #[test]

@@ -180,17 +180,14 @@ fn nodes_sync_messages_over_onion_services() {
         .map(|(_, body)| body)
         .collect();
     assert_eq!(bodies, ["first", "Hi"]);
-    third_node_reads_b_through_a(&two, folder.path(), &tor);
-
     two.a.stop();
     two.b.stop();
     no_secrets_in_logs(&two);
 }
 
 /// C, which never meets B, gets what B wrote from A.
-fn third_node_reads_b_through_a(two: &Two, folder: &Path, tor: &toml::Table) {
-    let manual = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
-    let config = config(&["identities", "messages"], &manual, tor);
+fn third_node_reads_b_through_a(two: &mut Two, folder: &Path, tor: &toml::Table, sync: &Value) {
+    let config = config(&["identities", "messages"], sync, tor);
     let mut c = NodeProcess::init(binary(), folder, "Carol", &config);
     c.start();
     let onion = two.a.get("/api/status")["onion"].clone();
@@ -198,28 +195,30 @@ fn third_node_reads_b_through_a(two: &Two, folder: &Path, tor: &toml::Table) {
         let reply = node.api("POST", "/api/peers", Some(json!({ "onion": onion })));
         (reply.status == 200).then_some(())
     });
-    let pull = |node: &NodeProcess, peer: &Value| {
-        let request = json!({ "peer": peer, "domain": "messages", "direction": "pull" });
-        node.post("/api/sync", request);
-    };
     let c_identity = c.get("/api/identities")["identities"][0]["oid"].clone();
-    let founded = two.a.post(
-        "/api/v1/conversations",
-        json!({
-            "founder_identity_oid": two.a_identity,
-            "participant_identity_oids": [two.b_identity, c_identity],
-        }),
+    let founders = json!({
+        "founder_identity_oid": two.a_identity,
+        "participant_identity_oids": [two.b_identity, c_identity],
+    });
+    let founded = two
+        .a
+        .api("POST", "/api/v1/conversations", Some(founders))
+        .body;
+    let said = format!(
+        "/api/v1/conversations/{}/messages",
+        founded["oid"].as_str().unwrap()
     );
-    let talk = founded["oid"].as_str().unwrap();
-    two.sync("messages");
-    two.b.post(
-        &format!("/api/v1/conversations/{talk}/messages"),
-        json!({ "sender_identity_oid": two.b_identity, "body": "Hi from B" }),
-    );
-    pull(&two.a, &two.b.get("/api/status")["peer_id"]);
-    pull(&c, &json!(two.a_peer));
-    let read = inbox(&c, c_identity.as_str().unwrap()).pop();
-    assert_eq!(read.map(|(_, body)| body).as_deref(), Some("Hi from B"));
+    let body = json!({ "sender_identity_oid": two.b_identity, "body": "Hi from B" });
+    let deadline = Duration::from_secs(120);
+    two.b.until("B has the conversation", deadline, |node| {
+        let reply = node.api("POST", &said, Some(body.clone()));
+        reply.body.get("oid").is_some().then_some(())
+    });
+    let c_identity = c_identity.as_str().unwrap();
+    c.until("C reads B", deadline, |node| {
+        let mut read = inbox(node, c_identity).into_iter();
+        read.any(|(_, body)| body == "Hi from B").then_some(())
+    });
     c.stop();
 }
 
@@ -373,6 +372,7 @@ fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
         "an object is lost"
     );
     assert_eq!(two.b.get("/api/v1/rejects")["rejects"], json!([]));
+    third_node_reads_b_through_a(&mut two, folder.path(), &tor, &sync);
     two.a.stop();
     two.b.stop();
 }

@@ -93,6 +93,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
         ..Object::create(&parts, 0, [0; 8])
     };
     let package = Package {
+        stubs: None,
         scopes: Some(Vec::new()),
         more: false,
         epoch: attack.epoch,

@@ -111,7 +111,8 @@ impl TestNode {
             sum.stubs.extend(stubs.iter());
             let domain = package.domain().to_owned();
             let now = self.engine.now();
-            let lacking = self.read(move |view| view.lacking(&domain, &stubs, now));
+            let peer = from.peer_id();
+            let lacking = self.read(move |view| view.lacking(&peer, &domain, &stubs, now));
             let records = self.fetch_all(from, &package, (lacking.owners, true));
             sum.records += records.len();
             self.apply(PackageWork::records(&package, records), sum);
