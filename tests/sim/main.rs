@@ -70,7 +70,7 @@ fn equal_seeds_give_equal_rows() {
 #[test]
 fn oracle_finds_the_loss_of_a_relayed_object() {
     let features = "relay,apart".parse().unwrap();
-    let found = sim::run_tampered(1000, &features, Some(Tamper::RelayedLoss)).unwrap_err();
+    let found = sim::run_tampered(1003, &features, Some(Tamper::RelayedLoss)).unwrap_err();
     assert!(found.text.contains("relays"), "{found}");
 }
 

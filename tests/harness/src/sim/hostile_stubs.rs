@@ -151,9 +151,10 @@ impl World {
             owners.push(owner);
             let (key_id, rev): (u32, u64) =
                 (self.rng.random_range(0..3), self.rng.random_range(1..9));
-            let deleted = self.rng.random_bool(0.3);
+            let (deleted, is_core) = (self.rng.random_bool(0.3), self.rng.random_bool(0.3));
             // A tag has as many bytes as an oid.
-            entries.push((number, number, oid, key_id, rev, deleted, invented[3]));
+            let tag = invented[3];
+            entries.push((number, number, oid, key_id, rev, deleted, is_core, tag));
         }
         if entries.is_empty() {
             return None;
