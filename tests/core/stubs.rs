@@ -1,14 +1,14 @@
 //! Stubs: members of a scope get its objects from nodes that did not make them, each once
 //! (docs/DECISIONS.md 10).
 
+use harness::forge::stub_of;
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
-use keys::{Limits, Oid, Signature, SignedObject, codec};
+use keys::{Oid, Signature, SignedObject};
 use postern::object::{Attrs, Value};
-use postern::state_engine::{CoreLimits, Stub, Stubs};
+use postern::state_engine::{CoreLimits, Stub};
 use postern::store::{Direction, PeerRow};
 use rusqlite::Connection;
-use serde_bytes::ByteBuf;
 
 use crate::club::{NOTE, ROOM, Versions, room, words};
 use crate::rights::BOTH;
@@ -150,16 +150,23 @@ fn node_without_a_reader_fetches_neither_objects_nor_records() {
     assert_eq!((unknown.objects.len(), unknown.looked_up), (0, 1));
 }
 
+/// Three nodes with the club, which all meet, and a room of all three that Bob's identity founds.
+fn room_of_three(versions: &Versions) -> ([TestNode; 3], Oid) {
+    let nodes = [("bob", 0), ("erin", 300), ("frank", 600)]
+        .map(|(name, offset)| versions.setup(name, 1).id_offset(offset).node());
+    let [bob, erin, frank] = &nodes;
+    meet(bob, erin);
+    meet(bob, frank);
+    meet(erin, frank);
+    let members = nodes.each_ref().map(|node| node.identity);
+    let made = bob.make("club", ROOM, room(&members)).unwrap().oid;
+    (nodes, made)
+}
+
 #[test]
 fn deletion_of_a_scope_reaches_a_member_through_another() {
     let versions = Versions::new();
-    let [bob, erin, frank] = [("bob", 0), ("erin", 300), ("frank", 600)]
-        .map(|(name, offset)| versions.setup(name, 1).id_offset(offset).node());
-    meet(&bob, &erin);
-    meet(&bob, &frank);
-    meet(&erin, &frank);
-    let members = [bob.identity, erin.identity, frank.identity];
-    let made = bob.make("club", ROOM, room(&members)).unwrap().oid;
+    let ([bob, erin, frank], made) = room_of_three(&versions);
     erin.relay(&bob, "club");
     frank.relay(&erin, "club");
     assert!(!frank.parent("club", made).unwrap().deleted);
@@ -172,13 +179,7 @@ fn deletion_of_a_scope_reaches_a_member_through_another() {
 #[test]
 fn change_replaces_the_stored_revision_through_another_node() {
     let versions = Versions::new();
-    let [bob, erin, frank] = [("bob", 0), ("erin", 300), ("frank", 600)]
-        .map(|(name, offset)| versions.setup(name, 1).id_offset(offset).node());
-    meet(&bob, &erin);
-    meet(&erin, &frank);
-    meet(&bob, &frank);
-    let members = [bob.identity, erin.identity, frank.identity];
-    let made = bob.make("club", ROOM, room(&members)).unwrap().oid;
+    let ([bob, erin, frank], made) = room_of_three(&versions);
     let text = |text: &str| Attrs::from([(1, vec![Value::from(&made)]), (2, words(text))]);
     let note = bob.make("club", NOTE, text("one")).unwrap().oid;
     erin.relay(&bob, "club");
@@ -212,27 +213,6 @@ fn rotation_reaches_a_member_through_another_with_the_later_record() {
         bob.public_key_of(alice.identity)
     );
     assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
-}
-
-/// One stub, as any peer can make it.
-fn stub_of(place: Oid, owner: Oid, oid: Oid) -> Stubs {
-    let entry = (
-        0u16,
-        0u16,
-        oid,
-        0u32,
-        1u64,
-        false,
-        false,
-        ByteBuf::from([3; 16]),
-    );
-    let bytes = codec::encode(&([place], [owner], [entry]));
-    let limits = Limits {
-        bytes_max: 4096,
-        depth_max: 3,
-        items_max: 64,
-    };
-    codec::decode(&bytes, &limits).unwrap()
 }
 
 /// Otherwise a peer could find out which identities live here, are banned or are known.

@@ -2,14 +2,14 @@
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{Features, GateConfig};
+use harness::forge::stub_of;
 use harness::raw_client::{RawClient, receive, receive_bye, send};
 use harness::{LiveNode, Setup, Wiring, conversation, manual_sync, message};
-use keys::{Limits, Oid, SignedObject, codec};
+use keys::{Oid, SignedObject, codec};
 use postern::config::SyncConfig;
 use postern::peer::SyncError;
 use postern::peer::message::{Fetch, FetchedBatch, PackageBody, SessionMessage};
-use postern::state_engine::{Package, Stubs};
-use serde_bytes::ByteBuf;
+use postern::state_engine::Package;
 
 const MESSAGES: &str = "messages";
 const OFFERS: &str = "rides.offers";
@@ -145,27 +145,6 @@ async fn fetch_without_the_feature_ends_the_session() {
     alice.stop().await;
 }
 
-/// One stub of an object that no one has.
-fn invented_stub(oid: Oid) -> Stubs {
-    let entry = (
-        0u16,
-        0u16,
-        oid,
-        0u32,
-        1u64,
-        false,
-        false,
-        ByteBuf::from([3; 16]),
-    );
-    let bytes = codec::encode(&([oid], [oid], [entry]));
-    let limits = Limits {
-        bytes_max: 4096,
-        depth_max: 3,
-        items_max: 64,
-    };
-    codec::decode(&bytes, &limits).unwrap()
-}
-
 /// Pulls from a client that answers with an invented stub, and the fetch with `objects`. Returns
 /// the result, and how often the node fetched.
 async fn pull_invented(
@@ -179,6 +158,7 @@ async fn pull_invented(
     alice.wait_for_session(&client.peer_id()).await;
     let body = codec::encode(&objects(&alice));
     let epoch = harness::profile::EPOCH;
+    let unknown = Oid::from_bytes([7; 16]);
     let package = Package {
         version: 1,
         sender: client.peer_id(),
@@ -189,7 +169,7 @@ async fn pull_invented(
         to_seq: 5,
         more: false,
         scopes: Some(Vec::new()),
-        stubs: Some(invented_stub(Oid::from_bytes([7; 16]))),
+        stubs: Some(stub_of(unknown, unknown, unknown)),
         objects: Vec::new(),
     };
     let features = Features::from_iter([bastion::Feature::Relay]);

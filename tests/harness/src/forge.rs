@@ -2,11 +2,11 @@
 
 use bastion::Features;
 use keys::protocol::KEY_EVENTS_MAX;
-use keys::{Genesis, HomeRecord, KeyChain, Oid, SecretKey, SignedObject};
+use keys::{Genesis, HomeRecord, KeyChain, Limits, Oid, SecretKey, SignedObject, codec};
 use postern::graph::new_identity_attrs;
 use postern::object::{Attrs, Object, OidParts, OidProof, Place};
 use postern::schema::{Schemas, Visibility, identities};
-use postern::state_engine::{AppliedPackage, Package};
+use postern::state_engine::{AppliedPackage, Package, Stubs};
 
 use crate::pull::TakeError;
 use crate::{ALL_APPS, TestNode};
@@ -63,6 +63,20 @@ impl TestNode {
             .sign_object(object.owner, object.to_bytes())
             .unwrap()
     }
+}
+
+/// One stub, as any peer can make it.
+pub fn stub_of(place: Oid, owner: Oid, oid: Oid) -> Stubs {
+    // A tag has as many bytes as an oid.
+    let tag = Oid::from_bytes([3; 16]);
+    let entry = (0u16, 0u16, oid, 0u32, 1u64, false, false, tag);
+    let bytes = codec::encode(&([place], [owner], [entry]));
+    let limits = Limits {
+        bytes_max: 4096,
+        depth_max: 3,
+        items_max: 64,
+    };
+    codec::decode(&bytes, &limits).unwrap()
 }
 
 /// Signs an object with a key that belongs to no identity.
