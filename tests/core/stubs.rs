@@ -299,29 +299,47 @@ fn cursors_start_again_when_the_feature_enters_the_sessions() {
     assert_eq!(cursor(), at, "the cursor passed more than is sent now");
 }
 
-/// An earlier version stored received objects without bits.
+/// Starts a node whose received objects have no bits, as an earlier version stored them. `also` is
+/// further SQL.
+fn without_bits(node: TestNode, also: &str) -> TestNode {
+    let (database, setup) = (node.database(), node.into_setup());
+    let sql = "UPDATE app_messages_parent SET sync_flags = 0 WHERE origin IS NOT NULL;";
+    let connection = Connection::open(database).unwrap();
+    connection.execute_batch(&format!("{sql}{also}")).unwrap();
+    setup.node()
+}
+
 #[test]
 fn received_objects_of_an_earlier_version_are_sent_on_after_an_upgrade() {
     let chain = Chain::new();
     let said = chain.say(&chain.alice, "hello");
     chain.bob.relay(&chain.alice, MESSAGES);
     let before = chain.bob.parent(MESSAGES, said).unwrap().change_seq;
-    let (database, setup) = (chain.bob.database(), chain.bob.into_setup());
-    Connection::open(database)
-        .unwrap()
-        .execute_batch(
-            "UPDATE app_messages_parent SET sync_flags = 0 WHERE origin IS NOT NULL;
-             INSERT INTO settling (needs_kind, needs, after_id, until_id)
-               SELECT 68, unhex(printf('%016x%02x', app.id, domain_bit.bit)), 0, 1000000
-               FROM app, domain_bit WHERE app.slug = 'messages' AND domain = 'messages';",
-        )
-        .unwrap();
-    let bob = setup.node();
+    let bob = without_bits(
+        chain.bob,
+        "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+           SELECT 68, unhex(printf('%016x%02x', app.id, domain_bit.bit)), 0, 1000000
+           FROM app, domain_bit WHERE app.slug = 'messages' AND domain = 'messages';",
+    );
     bob.make(MESSAGES, 2, message(chain.talk, "later")).unwrap();
     bob.settle();
     let got = chain.carol.relay(&bob, MESSAGES);
     assert!(got.fetched.contains(&said), "{got:?}");
     assert_eq!(bob.parent(MESSAGES, said).unwrap().change_seq, before);
+}
+
+/// The later signature has a number above those whose bits are still to be set.
+#[test]
+fn object_without_bits_gets_them_with_its_later_signature() {
+    let chain = Chain::new();
+    let said = chain.say(&chain.alice, "hello");
+    chain.bob.relay(&chain.alice, MESSAGES);
+    let bob = without_bits(chain.bob, "");
+    rotate(&chain.alice, chain.alice.identity);
+    bob.pull_everything(&chain.alice);
+    bob.relay(&chain.alice, MESSAGES);
+    let got = chain.carol.relay(&bob, MESSAGES);
+    assert!(got.fetched.contains(&said), "{got:?}");
 }
 
 #[test]
