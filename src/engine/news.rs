@@ -229,7 +229,7 @@ mod tests {
         watchers.publish(&Touched::of_received(AppId(1), peer(1)));
         assert!(!is_woken(&own));
         let start = Instant::now();
-        all.wait().await;
+        timeout(2 * RECEIVED_PAUSE, all.wait()).await.unwrap();
         assert_eq!(start.elapsed(), RECEIVED_PAUSE, "rows that come together");
         watchers.publish(&Touched::of_received(AppId(1), peer(2)));
         assert_eq!((is_woken(&own), is_woken(&all)), (false, false));
