@@ -3,13 +3,22 @@
 //! A pure mapping. This module exists because both `node` (start) and `backup` (restore)
 //! open the core, and neither `config` nor the core imports the other.
 
-use crate::config::Config;
+use crate::config::{Config, InvitationPolicy};
+use crate::graph::{AcceptPolicy, GraphLimits};
 use crate::state_engine::{CoreLimits, Quotas, RecoveryLimits, TierQuota};
 
 /// The limits of the core: quotas and recovery from the configuration, and the defaults.
 pub(crate) fn core_limits(config: &Config) -> CoreLimits {
     let (untrusted, trusted) = (&config.quota.untrusted, &config.quota.trusted);
     CoreLimits {
+        graph: GraphLimits {
+            accept: match config.sync.accept {
+                InvitationPolicy::Contacts => AcceptPolicy::Contacts,
+                InvitationPolicy::Ask => AcceptPolicy::Ask,
+                InvitationPolicy::All => AcceptPolicy::All,
+            },
+            ..GraphLimits::default()
+        },
         quotas: Quotas {
             untrusted: TierQuota::untrusted(untrusted.stored_bytes_max, untrusted.total_bytes_max),
             trusted: TierQuota::trusted(trusted.stored_bytes_max, trusted.total_bytes_max),
@@ -30,10 +39,10 @@ mod tests {
     #[test]
     fn limits_of_an_empty_file_equal_the_defaults() {
         let limits = core_limits(&Config::default());
-        assert_eq!(
-            format!("{limits:?}"),
-            format!("{:?}", CoreLimits::default())
-        );
+        let mut expected = CoreLimits::default();
+        // Tests of the core accept all.
+        expected.graph.accept = AcceptPolicy::Contacts;
+        assert_eq!(format!("{limits:?}"), format!("{expected:?}"));
     }
 
     #[test]

@@ -134,6 +134,9 @@ pub const RIGHTS_TYPE: u16 = 65_535;
 /// Core type of a `leave`: an identity ends its own right to read a scope.
 pub const LEAVE_TYPE: u16 = 65_534;
 
+/// Core type of an `accept`: an identity takes part in a scope that another identity founded.
+pub const ACCEPT_TYPE: u16 = 65_533;
+
 /// Most entries of a rights list. One change of a list writes as many rows.
 pub const RIGHTS_ENTRIES_MAX: usize = 256;
 

@@ -420,12 +420,12 @@ impl AclManager {
         }
     }
 
-    /// Decides on dropping the values of an object, which only the end of its scope permits.
-    pub fn check_drop(oid: Oid, scope_right: ScopeRight) -> Result<Granted, Denied> {
-        if scope_right == ScopeRight::Ended {
-            Ok(Granted { oid })
-        } else {
-            Err(Denied::NotOwner)
+    /// Decides on dropping the values of an object of a peer. Only the end of its scope permits
+    /// that, or that no identity here takes part in the scope.
+    pub fn check_drop(oid: Oid, is_permitted: bool) -> Result<Granted, Denied> {
+        match is_permitted {
+            true => Ok(Granted { oid }),
+            false => Err(Denied::NotOwner),
         }
     }
 

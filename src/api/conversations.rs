@@ -142,6 +142,7 @@ fn show_member(member: &MemberCard) -> Value {
         "identity_oid": member.person.oid.to_hex(),
         "rights": rights_word(member.rights),
         "standing": member.standing.as_str(),
+        "accepted": member.has_accepted,
         "local": member.is_local,
     });
     named(&member.person, fields)

@@ -14,6 +14,7 @@ use crate::graph::SaveError;
 use crate::services::contacts::ContactError;
 use crate::services::conversations::ConversationError;
 use crate::services::identities::IdentityError;
+use crate::services::invitations::InvitationError;
 use crate::services::messages::SendError;
 use crate::services::people::FindError;
 use crate::services::rights::RightsError;
@@ -101,6 +102,7 @@ impl From<SaveError> for ApiError {
         let (status, code) = match &error {
             SaveError::Store(error) => return Self::internal(error),
             SaveError::Denied(denied) => (StatusCode::FORBIDDEN, denied.code()),
+            SaveError::NotAccepted(_) => (StatusCode::CONFLICT, "not_accepted"),
             SaveError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             SaveError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             SaveError::UnknownType => (StatusCode::NOT_FOUND, "unknown_type"),
@@ -169,6 +171,20 @@ impl From<ConversationError> for ApiError {
             }
             ConversationError::NotMember(_) => (StatusCode::NOT_FOUND, "not_member"),
             ConversationError::MayNotWrite(_) => (StatusCode::FORBIDDEN, "may_not_write"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<InvitationError> for ApiError {
+    fn from(error: InvitationError) -> Self {
+        let (status, code) = match error {
+            InvitationError::Save(error) => return error.into(),
+            InvitationError::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
+            InvitationError::NotInvited(_) => (StatusCode::NOT_FOUND, "not_invited"),
+            InvitationError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
+            InvitationError::Several(_) => (StatusCode::CONFLICT, "several_identities"),
+            InvitationError::TakesPart(_) => (StatusCode::CONFLICT, "takes_part"),
         };
         Self::new(status, code, error_chain(&error))
     }

@@ -39,6 +39,18 @@ impl Policy {
     }
 }
 
+/// Which invitations to scopes of other owners the node accepts without asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InvitationPolicy {
+    /// Those of owners that the address book names.
+    Contacts,
+    /// None.
+    Ask,
+    /// All.
+    All,
+}
+
 /// Limits of the local HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiConfig {

@@ -11,7 +11,7 @@ use bastion::GateConfig;
 use keys::{OnionAddr, PeerId};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::settings::{AdmissionConfig, ApiConfig, Policy, SyncConfig};
+use super::settings::{AdmissionConfig, ApiConfig, InvitationPolicy, Policy, SyncConfig};
 use super::transport::TransportConfig;
 use crate::toml_file::Problem;
 
@@ -113,6 +113,8 @@ pub struct SyncTable {
     pub push_interval_s: u64,
     /// Seconds that a pull asks the peer to wait for changes; 0 is off.
     pub pull_wait_s: u64,
+    /// Which invitations are accepted without asking.
+    pub accept: InvitationPolicy,
     /// Sessions at the same time.
     pub sessions_max: usize,
     /// Dials at the same time.
@@ -276,6 +278,7 @@ impl Default for SyncTable {
             pull_interval_s: sync.pull_interval_s,
             push_interval_s: sync.push_interval_s,
             pull_wait_s: sync.pull_wait_s,
+            accept: InvitationPolicy::Contacts,
             sessions_max: sync.sessions_max,
             dials_max: sync.dials_max,
         }

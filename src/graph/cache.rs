@@ -28,6 +28,8 @@ pub(super) struct TxCache {
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
     /// Scopes that an identity of this node reads.
     pub(super) read_here: BTreeMap<ScopeId, bool>,
+    /// Scopes of which this node keeps nothing, because its identities declined.
+    pub(super) declined: BTreeMap<ScopeId, bool>,
     /// Whether a node is banned.
     pub(super) banned: BTreeMap<PeerId, bool>,
     /// Whether a peer has a later schema of an app.

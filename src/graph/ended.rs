@@ -1,4 +1,5 @@
-//! Dropping the values of received objects whose scope ended, because its Parent was deleted.
+//! Dropping the values of received objects whose scope ended, because its Parent was deleted. The
+//! same is done if the identities of this node that read the scope declined their invitations.
 //! Objects of this node keep their values, which no other node may have then; `store::Sight` hides
 //! them. If the deletion is overruled, `overruled.rs` lets the values come again.
 //!
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::load::load_object;
 use super::manager::GraphManager;
-use crate::acl::{AclManager, ScopeRight};
+use crate::acl::AclManager;
 use crate::store::{Account, EndedScope, StoreError, Usage};
 
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last object.
@@ -28,11 +29,13 @@ impl GraphManager<'_> {
         let app = self.tx.apps().iter().find(|app| app.id == scope.app);
         let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
         let parent = self.tx.parent_by_id(app, scope.parent_id)?;
-        let right = if parent.is_some_and(|parent| parent.deleted) {
-            ScopeRight::Ended
-        } else {
-            ScopeRight::Open
-        };
+        let is_ended = parent.is_some_and(|parent| parent.deleted);
+        let is_permitted = is_ended || self.tx.is_unwanted(ended.id, &self.this_node)?;
+        if !is_permitted {
+            // An identity that reads the scope moved to this node.
+            self.follow_wanted(ended.id, true)?;
+            return Ok(true);
+        }
         let rows = self
             .tx
             .received_in_scope(app, ended.id, ended.after_seq, most)?;
@@ -45,6 +48,10 @@ impl GraphManager<'_> {
                 break;
             }
             after_seq = row.change_seq;
+            // Objects of other members need them.
+            if !is_ended && (row.is_core() || row.id == scope.parent_id) {
+                continue;
+            }
             if let Some(origin) = row.origin {
                 let (_, signed) = load_object(self.tx, app, row)?;
                 let bytes = Usage::one(signed.bytes().len()).bytes;
@@ -54,8 +61,8 @@ impl GraphManager<'_> {
                     bytes: -bytes,
                 };
             }
-            let granted = AclManager::check_drop(row.oid, right)
-                .map_err(|_| StoreError::Inconsistent("an ended scope with a live Parent"))?;
+            let granted = AclManager::check_drop(row.oid, is_permitted)
+                .map_err(|_| StoreError::Inconsistent("an ended scope that is wanted"))?;
             self.parents(app)?.drop_values(row, &granted)?;
             self.cache.borrow_mut().invalidate_parent(app.id, row);
         }

@@ -28,6 +28,12 @@ pub enum SaveError {
     /// A rule of `acl` denies the write.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The owner was invited to the scope with this oid, and did not accept.
+    #[error(
+        "the identity was invited to {oid} and has not accepted yet: `postern conversation accept \
+         {oid}`", oid = .0.to_hex()
+    )]
+    NotAccepted(Oid),
     /// This node does not store the object, or one to which a new reference leads.
     #[error("there is no object {} on this node", .0.short())]
     Missing(Oid),

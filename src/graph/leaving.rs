@@ -13,7 +13,7 @@ use keys::Oid;
 
 use super::manager::GraphManager;
 use crate::object::RightsList;
-use crate::store::{RightsRow, ScopeId, StoreError};
+use crate::store::{MemberAnswer, RightsRow, ScopeId, StoreError};
 
 /// Most lists that are looked at for all identities of one list, at some 2 us each.
 const LOOKS_MAX: usize = 4096;
@@ -81,7 +81,7 @@ impl GraphManager<'_> {
 
     /// The highest version under which an identity left a scope.
     fn left(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
-        let (left, searches) = self.tx.left_and_searches(scope, identity)?;
+        let (left, searches) = self.tx.answered(MemberAnswer::Leave, scope, identity)?;
         self.look_at(searches);
         Ok(left)
     }

@@ -132,7 +132,10 @@ impl GraphManager<'_> {
         };
         let rights = match &place {
             Place::In(scope) => match self.referenced(app, scope)? {
-                Some(parent) => self.name_of_list_in_force(parent.scope_id)?,
+                Some(parent) => {
+                    self.check_takes_part((parent.scope_id, scope), &request.owner)?;
+                    self.name_of_list_in_force(parent.scope_id)?
+                }
                 None => None,
             },
             Place::Public | Place::Founds(_) => None,

@@ -18,6 +18,10 @@ use crate::store::{
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last list.
 const SPENT_MAX: usize = 256;
 
+/// The scope is pulled again to its end. The cursor is no end, because a package may be in progress
+/// whose earlier parts were dropped and that moves the cursor later.
+const NO_END: u64 = i64::MAX.unsigned_abs();
+
 /// The state of a scope whose deletion was overruled.
 enum Revival<'r> {
     /// The scope is pulled again.
@@ -132,7 +136,7 @@ impl<'e> GraphManager<'e> {
                 domain,
                 scope: Some(revived.oid),
                 epoch: state.epoch,
-                until_seq: state.last_seq,
+                until_seq: NO_END,
                 cause: match is_owner {
                     true => PullAgainCause::Named,
                     false => PullAgainCause::Overruled,

@@ -14,6 +14,7 @@ use super::fitting::Trial;
 use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
+use super::resolve::Scope;
 use super::verify::{VerifiedObject, charged_bytes};
 use crate::acl::{
     AclManager, Denied, Existing, Granted, Home, Precedence, RemoteFacts, RemoteWrite,
@@ -36,8 +37,8 @@ pub enum Applied {
         /// Whether the replaced one had the same key and revision: a fork, to be recorded.
         forked: bool,
     },
-    /// The same or a later version was stored already, or the scope of the object ended, or a ban
-    /// refuses the object.
+    /// The same or a later version was stored already, or the scope of the object ended or was
+    /// declined, or a ban refuses the object.
     AlreadyStored,
     /// The account in which it would count has no room. Nothing was written.
     NoRoom,
@@ -135,6 +136,12 @@ impl<'e> GraphManager<'e> {
             return Ok(Applied::AlreadyStored);
         }
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
+        let serves_others = resolved.core.is_some() || resolved.founding.is_some();
+        if let Scope::Stored(scope) = resolved.scope
+            && self.is_declined(scope, serves_others)?
+        {
+            return Ok(Applied::AlreadyStored);
+        }
         let is_in_domain = domain.has_type(self.travel_type(app, object)?);
         if !is_in_domain && schema.visibility != Visibility::Local {
             let fault = Fault::Denied(Denied::TypeNotInDomain);

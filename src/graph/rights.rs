@@ -1,4 +1,4 @@
-//! Rights lists, `leave`, and the readers that follow from them (docs/DECISIONS.md 4).
+//! Rights lists, `leave`, `accept`, and the readers that follow from them (docs/DECISIONS.md 4).
 //!
 //! Invariant: after each write the readers of a scope are those that the list in force names.
 //! Those that left under it or a later one are no readers. A scope whose Parent is deleted has
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::protocol::{ACCEPT_TYPE, LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
 use super::commit::Change;
@@ -15,7 +15,9 @@ use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
 use crate::object::{CoreRecord, Object, Rights, RightsFault, ScopeList};
-use crate::store::{AppTable, Cause, NamedLists, NewRights, ParentRow, ScopeId, StoreError};
+use crate::store::{
+    AppTable, Cause, MemberAnswer, NamedLists, NewRights, ParentRow, ScopeId, StoreError,
+};
 
 impl GraphManager<'_> {
     /// The rights list that an object in a scope names. `None`: the founding list.
@@ -42,7 +44,7 @@ impl GraphManager<'_> {
         Ok(())
     }
 
-    /// Resolves the scope of a rights list or a `leave`.
+    /// Resolves the scope of a rights list, a `leave` or an `accept`.
     pub(super) fn resolve_core(
         &self,
         app: &AppTable,
@@ -55,7 +57,7 @@ impl GraphManager<'_> {
             return Ok((scope, None, ScopeRight::Ended));
         }
         let is_owner = object.owner == parent.owner;
-        if object.type_number == LEAVE_TYPE {
+        if [LEAVE_TYPE, ACCEPT_TYPE].contains(&object.type_number) {
             let named = self.named_list(scope, object)?;
             let rights = self.rights_of(scope, named, &object.owner)?;
             let may_read = rights.is_some_and(Rights::may_read);
@@ -111,6 +113,7 @@ impl GraphManager<'_> {
         match core {
             CoreRecord::Rights(list) => self.note_list(row, list, resolved.replaces()),
             CoreRecord::Leave => self.note_leave(row, resolved.rights_id),
+            CoreRecord::Accept => self.note_accept(row, resolved.rights_id),
         }
     }
 
@@ -143,8 +146,11 @@ impl GraphManager<'_> {
         };
         let stored = self.tx.founding_list(row.scope_id)?;
         self.tx.put_rights(stored.id, list)?;
-        list.readers()
-            .try_for_each(|reader| self.tx.put_reader(row.scope_id, reader, 0))
+        for reader in list.readers() {
+            self.tx.put_reader(row.scope_id, reader, 0)?;
+            self.invite(row, reader, Some(0))?;
+        }
+        Ok(())
     }
 
     /// Follows a change of a scope's Parent: a deletion, one that is overruled, or a later key.
@@ -242,7 +248,9 @@ impl GraphManager<'_> {
             Some(list) => list,
             None => self.tx.founding_list(scope)?.id,
         };
-        let is_new = self.tx.put_leave(scope, &row.owner, list)?;
+        let is_new = self
+            .tx
+            .put_answer(MemberAnswer::Leave, scope, &row.owner, list)?;
         if !self.tx.is_reader(scope, &row.owner)? {
             return Ok(is_new);
         }
@@ -255,8 +263,10 @@ impl GraphManager<'_> {
                 }
             }
             LastLeave::Counts => {
+                let was_unwanted = self.tx.is_unwanted(scope, &self.this_node)?;
                 self.tx.close_reader(scope, &row.owner, row.change_seq)?;
                 self.note_changed(scope, [&row.owner].into_iter(), row.change_seq)?;
+                self.follow_wanted(scope, was_unwanted)?;
             }
         }
         Ok(is_new)
@@ -327,6 +337,7 @@ impl GraphManager<'_> {
         let open: BTreeSet<Oid> = self.tx.readers(scope)?.into_iter().collect();
         let rights = self.tx.rights(list.id)?;
         self.look_at(open.len() + rights.entries());
+        let was_unwanted = self.tx.is_unwanted(scope, &self.this_node)?;
         let mut changed = Vec::new();
         for identity in &open {
             if rights.of(identity).is_none_or(|it| !it.may_read()) {
@@ -355,18 +366,21 @@ impl GraphManager<'_> {
                             Some(self.tx.reader_until(scope, identity)?.unwrap_or(0))
                         }
                     };
+                    let since_seq = self.reads_since(identity, change_seq)?;
+                    self.tx.put_reader(scope, identity, since_seq)?;
+                    let is_hidden = self.invite(&parent, identity, from_seq)?;
                     // The feeds of other nodes are not kept here.
-                    if parent.created_seq < change_seq && self.is_local(identity)? {
+                    let is_earlier = parent.created_seq < change_seq;
+                    if is_earlier && !is_hidden && self.is_local(identity)? {
                         self.tx
                             .put_opening(scope, identity, (from_seq, change_seq))?;
                     }
-                    let since_seq = self.reads_since(identity, change_seq)?;
-                    self.tx.put_reader(scope, identity, since_seq)?;
                 }
                 _ => continue,
             }
             changed.push(*identity);
         }
+        self.follow_wanted(scope, was_unwanted)?;
         self.note_new_readers(scope, &changed, change_seq)
     }
 

@@ -124,7 +124,7 @@ impl GraphManager<'_> {
     }
 
     /// Writes a new object of a core type.
-    fn write_core(
+    pub(super) fn write_core(
         &mut self,
         context: Option<&OpContext>,
         app: &AppTable,

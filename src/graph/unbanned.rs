@@ -46,9 +46,12 @@ impl GraphManager<'_> {
     }
 
     /// Notes that an identity moved. If its earlier home is banned and the present one is not, what
-    /// was refused is wanted again.
+    /// was refused is wanted again. The same holds for scopes that were declined here.
     pub(super) fn note_moved(&self, before: &IdentityRow, home: &PeerId) -> Result<(), StoreError> {
-        if self.is_banned(&before.home)? && !self.is_banned(home)? {
+        let was_refused = self.is_banned(&before.home)? && !self.is_banned(home)?;
+        // Other identities of this node may have declined what this one reads.
+        let is_wanted = *home == self.this_node && self.tx.is_any_declined()?;
+        if was_refused || is_wanted {
             let moved = Unbanned::Identity(before.oid);
             self.tx.note_unbanned(&moved, self.env.now)?;
         }

@@ -1,10 +1,10 @@
-//! The content of core types: rights lists and `leave`, which exist in every app (docs/DECISIONS.md
-//! 4).
+//! The content of core types: rights lists, `leave` and `accept`, which exist in every app
+//! (docs/DECISIONS.md 4 and 10).
 //!
-//! Both are objects in a scope, are written once, and are never changed or deleted. Invariant: a
+//! All are objects in a scope, are written once, and are never changed or deleted. Invariant: a
 //! [`CoreRecord`] is well-formed; whether its author may write it is decided elsewhere.
 
-use keys::protocol::{CORE_TYPES_FROM, LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
+use keys::protocol::{ACCEPT_TYPE, CORE_TYPES_FROM, LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
 use super::merges::Merges;
@@ -31,6 +31,8 @@ pub enum CoreRecord {
     Rights(ScopeList),
     /// The owner of the object ends its own right to read the scope.
     Leave,
+    /// The owner of the object takes part in the scope.
+    Accept,
 }
 
 /// A rights list of a scope, other than its founding list.
@@ -46,7 +48,7 @@ pub struct ScopeList {
     pub merges: Merges,
 }
 
-/// Whether objects of this type are rights lists or `leave`.
+/// Whether objects of this type are of a core type.
 pub fn is_core_type(type_number: u16) -> bool {
     type_number >= CORE_TYPES_FROM
 }
@@ -57,17 +59,20 @@ impl CoreRecord {
         let attrs = object.attrs.as_ref()?;
         match object.type_number {
             RIGHTS_TYPE => Some(ScopeList::read(object, attrs).map(Self::Rights)),
-            LEAVE_TYPE if !attrs.is_empty() => Some(Err(RightsFault("a `leave` has no values"))),
+            LEAVE_TYPE | ACCEPT_TYPE if !attrs.is_empty() => {
+                Some(Err(RightsFault("a `leave` or `accept` has no values")))
+            }
             LEAVE_TYPE => Some(scope_of(object).map(|_| Self::Leave)),
+            ACCEPT_TYPE => Some(scope_of(object).map(|_| Self::Accept)),
             _ => None,
         }
     }
 
-    /// The number of entries of a rights list; 0 for a `leave`.
+    /// The number of entries of a rights list; 0 for a `leave` or `accept`.
     pub fn entries(&self) -> usize {
         match self {
             Self::Rights(it) => it.list.entries(),
-            Self::Leave => 0,
+            Self::Leave | Self::Accept => 0,
         }
     }
 }

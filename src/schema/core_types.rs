@@ -1,11 +1,12 @@
 //! The core types, which exist in every app and which no schema file declares.
 
-use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::protocol::{ACCEPT_TYPE, LEAVE_TYPE, RIGHTS_TYPE};
 
 use super::types::{AttrSchema, Kind, TypeSchema, Visibility};
 use crate::object::{Merges, RightsList};
 
-/// Rights lists and `leave`. Their names have no app, so that no name of a schema file is one.
+/// Rights lists, `leave` and `accept`. Their names have no app, so that no name of a schema file is
+/// one.
 pub(super) fn core_types() -> Vec<TypeSchema> {
     let attr = |number, name: &str, kind, (min, bytes_max)| AttrSchema {
         number,
@@ -28,6 +29,7 @@ pub(super) fn core_types() -> Vec<TypeSchema> {
         visibility: Visibility::Within,
     };
     vec![
+        core(ACCEPT_TYPE, "accept", Vec::new()),
         core(LEAVE_TYPE, "leave", Vec::new()),
         core(RIGHTS_TYPE, "rights", of_rights),
     ]

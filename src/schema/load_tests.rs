@@ -44,7 +44,7 @@ fn built_in_apps_match_the_story() {
     assert_eq!(identities.domains_of(2).count(), 0, "servers do not travel");
     assert_eq!(schemas.type_("messages", 3), None);
     for app in schemas.apps() {
-        for (number, name) in [(65_535, "rights"), (65_534, "leave")] {
+        for (number, name) in [(65_535, "rights"), (65_534, "leave"), (65_533, "accept")] {
             let core = schemas.type_(&app.slug, number).unwrap();
             assert_eq!(
                 (core.name.as_str(), core.visibility),
@@ -52,7 +52,7 @@ fn built_in_apps_match_the_story() {
             );
             assert_eq!(app.domains_of(number).count(), 0);
         }
-        assert_eq!(schemas.type_(&app.slug, 65_533), None);
+        assert_eq!(schemas.type_(&app.slug, 65_532), None);
     }
 }
 

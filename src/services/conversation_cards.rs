@@ -15,7 +15,7 @@ use super::rights::{self, SharedScope};
 use crate::graph::load_object;
 use crate::object::{Object, Rights, Value};
 use crate::state_engine::View;
-use crate::store::{Onlooker, ScopeId, StoreError};
+use crate::store::{MemberAnswer, Onlooker, ScopeId, StoreError};
 use crate::text::escape;
 
 /// Number of rows of a conversation, the newest ones, among which its messages are counted.
@@ -63,6 +63,8 @@ pub struct MemberCard {
     pub rights: Option<Rights>,
     /// Whether it takes part.
     pub standing: Standing,
+    /// Whether it founded the conversation, or stated that it takes part.
+    pub has_accepted: bool,
     /// Whether it lives on this node.
     pub is_local: bool,
 }
@@ -263,19 +265,24 @@ fn members(view: &View<'_>, scope: &SharedScope<'_>) -> Result<Vec<MemberCard>, 
         } else {
             Standing::Member
         };
-        members.push(member(view, *oid, Some(rights), standing)?);
+        members.push(member(view, scope, *oid, (Some(rights), standing))?);
     }
     for oid in view
         .rows
         .former_readers(scope.id(), scope.until_seq, FORMER_MAX)?
     {
         if scope.list.rights.of(&oid).is_none() {
-            let standing = if view.rows.left(scope.id(), &oid)?.is_some() {
+            let standing = if view
+                .rows
+                .answered(MemberAnswer::Leave, scope.id(), &oid)?
+                .0
+                .is_some()
+            {
                 Standing::Left
             } else {
                 Standing::Removed
             };
-            members.push(member(view, oid, None, standing)?);
+            members.push(member(view, scope, oid, (None, standing))?);
         }
     }
     Ok(members)
@@ -283,15 +290,16 @@ fn members(view: &View<'_>, scope: &SharedScope<'_>) -> Result<Vec<MemberCard>, 
 
 fn member(
     view: &View<'_>,
+    scope: &SharedScope<'_>,
     oid: Oid,
-    rights: Option<Rights>,
-    standing: Standing,
+    (rights, standing): (Option<Rights>, Standing),
 ) -> Result<MemberCard, StoreError> {
     let row = view.rows.identity(&oid)?;
     Ok(MemberCard {
         person: person(&view.rows, &oid)?,
         rights,
         standing,
+        has_accepted: standing == Standing::Owner || view.rows.has_accepted(scope.id(), &oid)?,
         is_local: row.is_some_and(|row| row.home == view.this_node()),
     })
 }

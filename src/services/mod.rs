@@ -9,6 +9,7 @@ mod context;
 pub mod conversation_cards;
 pub mod conversations;
 pub mod identities;
+pub mod invitations;
 pub mod messages;
 mod of_two;
 pub mod people;

@@ -62,9 +62,9 @@ impl View<'_> {
     /// The objects of a peer's stubs in a domain that this node lacks. Objects of a banned node's
     /// identities are left out, unless objects of other members need them.
     ///
-    /// The peer sees what is fetched. In a place that it does not read here, all stubs count as
-    /// lacking. An invented stub would otherwise show which identities it
-    /// knows, bans or has as its own.
+    /// The peer sees what is fetched. In a place that it does not read here, or in which no
+    /// identity of this node takes part, all stubs count as lacking. An invented stub would
+    /// otherwise show which identities this node knows, bans or has as its own.
     pub fn lacking(
         &self,
         peer: &PeerId,
@@ -83,11 +83,7 @@ impl View<'_> {
         for stub in stubs.iter() {
             let is_shared = match places.entry(stub.place) {
                 Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    let place = self.rows.parent(app, &stub.place)?;
-                    let reading = place.and_then(|place| scopes.reading(place.scope_id));
-                    *new.insert(matches!(reading, Some(Reading::After(_))))
-                }
+                Entry::Vacant(new) => *new.insert(self.is_shared(app, &scopes, &stub.place)?),
             };
             if !is_shared {
                 if owners.insert(stub.owner) {
@@ -120,6 +116,20 @@ impl View<'_> {
             lacking.objects.push(stub.oid);
         }
         Ok(lacking)
+    }
+
+    /// Whether the peer and an identity of this node that takes part read a place.
+    fn is_shared(
+        &self,
+        app: &AppTable,
+        scopes: &PeerScopes,
+        place: &Oid,
+    ) -> Result<bool, StoreError> {
+        let Some(scope) = self.rows.parent(app, place)?.map(|parent| parent.scope_id) else {
+            return Ok(false);
+        };
+        let is_read_there = matches!(scopes.reading(scope), Some(Reading::After(_)));
+        Ok(is_read_there && self.rows.is_read_at(scope, &self.this_node())?)
     }
 
     /// Whether neither a stored form nor one of the peer that waits is the one of a stub, or makes

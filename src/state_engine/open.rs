@@ -67,6 +67,7 @@ impl StateEngine {
         engine.resume_rotations(now)?;
         engine.write(now, |graph| {
             graph.tx().wake_all_no_room()?;
+            graph.tx().release_accepts()?;
             graph.tx().release_lists()
         })?;
         engine.settle_at_start(now)?;

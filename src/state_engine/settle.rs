@@ -16,7 +16,8 @@ use super::rotation::rotate_some;
 use crate::graph::{GraphManager, NextList, SaveError};
 use crate::op_context::Timestamp;
 use crate::store::{
-    Cause, ScopeId, SettlingRow, SettlingTurn, SettlingWork, StoreError, WaitingRow, WriteMode,
+    Cause, Invitation, ScopeId, SettlingRow, SettlingTurn, SettlingWork, StoreError, WaitingRow,
+    WriteMode,
 };
 
 /// Most objects of one portion.
@@ -57,6 +58,12 @@ impl StateEngine {
             if may_write_lists && let Some(scope) = self.store.rows().next_due_list(false)? {
                 self.trace = TraceId(0);
                 self.follow_leaves(now, scope)?;
+                return Ok(true);
+            }
+            let may_accept = may_write_lists && turn != SettlingTurn::Start;
+            if may_accept && let Some(invitation) = self.store.rows().next_due_accept()? {
+                self.trace = TraceId(0);
+                self.accept(now, &invitation)?;
                 return Ok(true);
             }
             return Ok(self.pull_overruled(now)? || self.pull_unbanned(now)?);
@@ -142,6 +149,31 @@ impl StateEngine {
             );
         }
         Ok(())
+    }
+
+    /// Writes the `accept` of an invitation that the configuration accepts. One that fails is put
+    /// off.
+    fn accept(&mut self, now: Timestamp, invitation: &Invitation) -> Result<(), StoreError> {
+        let written = self.write(now, |graph| {
+            let is_written = graph.accept_due(invitation)?;
+            if !is_written {
+                graph.hold_accept(invitation)?;
+            }
+            Ok(())
+        });
+        match written {
+            Ok(()) => Ok(()),
+            Err(SaveError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    code = "accept_waits",
+                    error = %error_chain(&error),
+                    "could not write that an identity takes part in a scope; the node tries again \
+                     every hour"
+                );
+                self.write(now, |graph| graph.hold_accept(invitation))
+            }
+        }
     }
 
     /// Writes a rights list that is due. If it cannot be written, puts it off and returns the scope
@@ -246,9 +278,12 @@ impl StateEngine {
         Ok(())
     }
 
-    /// Lets rights lists that were put off be tried again. Their cause may have ended.
+    /// Lets rights lists and `accept` that were put off be tried again. Their cause may have ended.
     pub fn retry_lists(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(now, |graph| graph.tx().release_lists())
+        self.write(now, |graph| {
+            graph.tx().release_accepts()?;
+            graph.tx().release_lists()
+        })
     }
 
     /// Gives up one portion of the objects that have waited for 30 days; they are to be pulled

@@ -14,6 +14,7 @@ use rusqlite::{OptionalExtension as _, Row};
 
 use super::app_tables::{AppTable, PARENT_COLUMNS};
 use super::error::{SqlContext as _, StoreError};
+use super::invitations::{SEEN_UNTIL, WITH_INVITATION};
 use super::lists::{SeqOrder, SeqWindow};
 use super::parents::{ParentRow, parent_row};
 use super::sight::{Onlooker, Sight};
@@ -213,7 +214,7 @@ impl Sight<'_> {
         let identity = match &self.onlooker {
             Onlooker::Identity(identity) => identity,
             Onlooker::AnyAt(home) => {
-                let mut statement = connection.prepare_cached(SEEN_AT).context(context)?;
+                let mut statement = connection.prepare_cached(&seen_at()).context(context)?;
                 let rows = statement
                     .query_map((scope, home.as_bytes(), seq), seen)
                     .context(context)?;
@@ -264,18 +265,22 @@ impl Sight<'_> {
 /// Since when each identity of the node `?2` sees what the write `?3` stored in the scope `?1`. The
 /// columns are the first opening since then, the last one of a scope that had ended, and the end of
 /// the right to read.
-const SEEN_AT: &str = "SELECT \
-     (SELECT o.opened_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid \
-        AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1), \
-     (SELECT o.from_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid \
-        AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1), \
-     (SELECT MAX(o.opened_seq) FROM opening AS o WHERE o.scope_id = ?1 \
-        AND o.identity_oid = i.oid AND o.opened_seq >= ?3 AND o.from_seq < 0), \
-     r.until_seq \
-     FROM identity AS i CROSS JOIN reader AS r \
-     WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1";
+fn seen_at() -> String {
+    format!(
+        "SELECT
+           (SELECT o.opened_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid
+              AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1),
+           (SELECT o.from_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid
+              AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1),
+           (SELECT MAX(o.opened_seq) FROM opening AS o WHERE o.scope_id = ?1
+              AND o.identity_oid = i.oid AND o.opened_seq >= ?3 AND o.from_seq < 0),
+           {SEEN_UNTIL}
+         FROM identity AS i CROSS JOIN reader AS r {WITH_INVITATION}
+         WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1"
+    )
+}
 
-/// A row of [`SEEN_AT`].
+/// A row of [`seen_at`].
 struct Seen {
     /// `opened_seq` and `from_seq`.
     opening: Option<(u64, i64)>,

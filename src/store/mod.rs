@@ -5,6 +5,7 @@
 //! commit order is `change_seq` order, because there is one writer. Tested in `tests.rs` and beside
 //! each file.
 
+mod answers;
 mod app_schema;
 mod app_tables;
 mod by_owner;
@@ -23,7 +24,7 @@ mod error;
 mod feed;
 mod flags;
 mod identities;
-mod leave;
+mod invitations;
 mod lists;
 mod loading;
 mod migrations;
@@ -56,6 +57,7 @@ mod version;
 mod waiting;
 mod write_mode;
 
+pub use answers::{Leave, MemberAnswer};
 pub use app_schema::{StoredSchema, stored_schemas};
 pub use app_tables::{AppTable, Apps};
 pub use cause::Cause;
@@ -69,7 +71,7 @@ pub use epochs::{EpochReason, PeerEpoch};
 pub use error::StoreError;
 pub use feed::{Feed, FeedCursor, NoFeedCursor, SeenObject};
 pub use identities::IdentityRow;
-pub use leave::Leave;
+pub use invitations::{Invitation, InvitationState};
 pub use lists::{Page, SeqOrder};
 pub use migrations::{MigratedApp, Migration};
 pub use outbox::OutboxRow;

@@ -246,7 +246,7 @@ impl WriteTx<'_> {
         Ok(true)
     }
 
-    /// Raises the key number of a list, and of each `leave` that names it, because a later key
+    /// Raises the key number of a list, and of each answer that names it, because a later key
     /// signed the list. Returns whether it rose.
     pub fn raise_key_number(
         &self,
@@ -263,12 +263,7 @@ impl WriteTx<'_> {
         if statement.execute((scope.0, digest.as_bytes(), key_number))? == 0 {
             return Ok(false);
         }
-        let mut statement = self.prepare(
-            context,
-            "UPDATE leave SET key_number = ?3
-             WHERE list_id = (SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2)",
-        )?;
-        statement.execute((scope.0, digest.as_bytes(), key_number))?;
+        self.raise_answers(scope, digest, key_number)?;
         Ok(true)
     }
 }

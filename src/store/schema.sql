@@ -111,6 +111,36 @@ CREATE TABLE leave (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX leave_list ON leave (list_id);
 
+-- Identities that take part in a scope which another one founded, each with a list that it named.
+CREATE TABLE accept (
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  identity_oid BLOB    NOT NULL,
+  key_number   INTEGER NOT NULL,      -- of that list, raised with it
+  version      INTEGER NOT NULL,      -- of that list
+  list_id      INTEGER NOT NULL REFERENCES rights_list (id),
+  PRIMARY KEY (scope_id, identity_oid, key_number, version, list_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX accept_list ON accept (list_id);
+
+-- Scopes that others let an identity of this node read, except those that were founded for it and
+-- its owner alone. No row: nothing has to be decided.
+CREATE TABLE invitation (
+  identity_oid BLOB    NOT NULL,
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  -- 'open': hidden until the operator decides. 'due': the node is to write the 'accept'. 'held': it
+  -- could not; tried again after an event. 'accepted'. 'declined': hidden, and nothing is stored.
+  state        TEXT    NOT NULL CHECK (state IN ('open', 'due', 'held', 'accepted', 'declined')),
+  from_seq     INTEGER,               -- as in opening, for the time of the acceptance; NULL: the
+                                      -- scope had ended
+  at           INTEGER NOT NULL,      -- time of the invitation or the decision
+  PRIMARY KEY (identity_oid, scope_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX invitation_list  ON invitation (identity_oid, state, scope_id);
+CREATE INDEX invitation_scope ON invitation (scope_id, state);
+CREATE INDEX invitation_declined ON invitation (scope_id) WHERE state = 'declined';
+CREATE INDEX invitation_due   ON invitation (at) WHERE state = 'due';
+CREATE INDEX invitation_held  ON invitation (scope_id) WHERE state = 'held';
+
 -- Derived: the identities that may read each scope. GraphManager writes it.
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,

@@ -83,9 +83,9 @@ impl Rows<'_> {
         statement.exists((identity.as_bytes(), scope.0))
     }
 
-    /// Whether any identity of a node may read a scope.
+    /// Whether any identity of a node may read a scope, and takes part in it.
     pub fn is_read_at(&self, scope: ScopeId, home: &PeerId) -> Result<bool, StoreError> {
-        let mut statement = self.prepare("reading readers", READS_AT)?;
+        let mut statement = self.prepare("reading readers", TAKES_PART_AT)?;
         statement.exists((home.as_bytes(), scope.0))
     }
 
@@ -191,11 +191,13 @@ impl Rows<'_> {
 pub(super) const READERS: &str = "SELECT identity_oid FROM reader \
      WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid";
 
-/// An open row of a reader of the scope `?2` that lives at the node `?1`. A node has few
-/// identities, and a scope may have many readers.
-pub(super) const READS_AT: &str = "SELECT 1 FROM identity AS i CROSS JOIN reader AS r \
+/// An open row of a reader of the scope `?2` that lives at the node `?1` and from which no
+/// invitation hides the scope. A node has few identities, and a scope may have many readers.
+pub(super) const TAKES_PART_AT: &str = "SELECT 1 FROM identity AS i CROSS JOIN reader AS r \
      WHERE i.home_peer = ?1 AND r.identity_oid = i.oid AND r.scope_id = ?2 \
-     AND r.until_seq IS NULL LIMIT 1";
+     AND r.until_seq IS NULL AND NOT EXISTS (SELECT 1 FROM invitation AS v \
+       WHERE v.identity_oid = r.identity_oid AND v.scope_id = r.scope_id \
+       AND v.state IN ('open', 'declined')) LIMIT 1";
 
 /// Closes the readers of the scope `?1` by the write `?2`.
 pub(super) const CLOSE_READERS: &str =

@@ -4,8 +4,9 @@
 //! yet. Invariants: an identity sees public and local objects and those in scopes that it reads. A
 //! former reader sees objects whose present revision was stored while it read their scope. A
 //! former reader also sees later signatures of first revisions, later tombstones, and its own
-//! objects. Of a scope that ended, an identity sees tombstones only. Tested in
-//! `src/api/tests/objects.rs`, `tests/core/scopes.rs` and `tests/core/former_readers.rs`.
+//! objects. Of a scope that ended, an identity sees tombstones only. Of a scope that it was invited
+//! to and did not accept, it sees only what it saw before. Tested in `src/api/tests/objects.rs`,
+//! `tests/core/scopes.rs`, `tests/core/former_readers.rs` and `tests/core/consent.rs`.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use keys::{Oid, PeerId};
 use rusqlite::OptionalExtension as _;
 
 use super::error::{SqlContext as _, StoreError};
+use super::invitations::{SEEN_UNTIL, WITH_INVITATION};
 use super::parents::ParentRow;
 use super::rows::Rows;
 use super::scope_id::ScopeId;
@@ -27,15 +29,23 @@ pub enum Onlooker {
 }
 
 /// Up to when the identity `?2` sees the scope `?1`.
-pub(super) const SEEN_BY_IDENTITY: &str =
-    "SELECT until_seq FROM reader WHERE identity_oid = ?2 AND scope_id = ?1";
+pub(super) fn seen_by_identity() -> String {
+    format!(
+        "SELECT {SEEN_UNTIL} FROM reader AS r {WITH_INVITATION}
+         WHERE r.identity_oid = ?2 AND r.scope_id = ?1"
+    )
+}
 
 /// Up to when the identities of the node `?2` see the scope `?1`; an open right first. Begins with
 /// the identities, because a scope may have very many former readers.
-pub(super) const SEEN_AT_HOME: &str = "SELECT r.until_seq \
-     FROM identity AS i CROSS JOIN reader AS r \
-     WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1 \
-     ORDER BY r.until_seq IS NOT NULL, r.until_seq DESC LIMIT 1";
+pub(super) fn seen_at_home() -> String {
+    format!(
+        "SELECT {SEEN_UNTIL} AS seen_until
+         FROM identity AS i CROSS JOIN reader AS r {WITH_INVITATION}
+         WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1
+         ORDER BY seen_until IS NOT NULL, seen_until DESC LIMIT 1"
+    )
+}
 
 /// The objects that an onlooker sees. Looks up each scope once.
 #[derive(Debug)]
@@ -115,11 +125,11 @@ impl Sight<'_> {
     pub fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
         let context = "reading what an identity sees";
         let (sql, id) = match &self.onlooker {
-            Onlooker::Identity(identity) => (SEEN_BY_IDENTITY, identity.as_bytes().as_slice()),
-            Onlooker::AnyAt(home) => (SEEN_AT_HOME, home.as_bytes().as_slice()),
+            Onlooker::Identity(identity) => (seen_by_identity(), identity.as_bytes().as_slice()),
+            Onlooker::AnyAt(home) => (seen_at_home(), home.as_bytes().as_slice()),
         };
         let connection = self.rows.connection;
-        let mut statement = connection.prepare_cached(sql).context(context)?;
+        let mut statement = connection.prepare_cached(&sql).context(context)?;
         let until: Option<Option<u64>> = statement
             .query_row((scope.0, id), |row| row.get(0))
             .optional()

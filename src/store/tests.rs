@@ -90,6 +90,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
     let folder = Folder::new();
     let store = folder.open(&["identities", "messages"]).unwrap();
     let expected = [
+        "accept",
         "api_token",
         "app",
         "app_identities_attr",
@@ -104,6 +105,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "ended_scope",
         "epoch",
         "identity",
+        "invitation",
         "leave",
         "list_named",
         "meta",

@@ -7,7 +7,7 @@ use keys::Oid;
 use keys::protocol::LEAVE_TYPE;
 use postern::graph::{GraphManager, SaveError};
 use postern::object::{Attrs, Object, Place, Rights};
-use postern::store::{EpochReason, ScopeId, StoreError};
+use postern::store::{EpochReason, MemberAnswer, ScopeId, StoreError};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -43,7 +43,11 @@ fn scene() -> (Scene, ScopeId) {
         .alice
         .graph(move |graph| {
             for identity in &left {
-                assert!(graph.tx().put_leave(scope, identity, first.id)?);
+                assert!(
+                    graph
+                        .tx()
+                        .put_answer(MemberAnswer::Leave, scope, identity, first.id)?
+                );
             }
             Ok::<_, StoreError>(())
         })

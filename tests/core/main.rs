@@ -9,8 +9,10 @@
 mod arrival;
 mod closed_scopes;
 mod club;
+mod consent;
 mod conversation_cards;
 mod conversations;
+mod declined;
 mod engines;
 mod expiry;
 mod feed;

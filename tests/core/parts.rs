@@ -31,7 +31,7 @@ fn work(alice: &TestNode, bob: &TestNode, objects: Vec<SignedObject>) -> Package
 }
 
 /// [`work`] in another domain.
-fn work_in(
+pub(crate) fn work_in(
     domain: &str,
     alice: &TestNode,
     bob: &TestNode,

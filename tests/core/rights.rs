@@ -173,7 +173,7 @@ fn message_waits_for_the_list_that_it_names() {
     let oid = scene.say(carol, "early").unwrap();
     bob.pull_everything(carol);
     assert_eq!(bob.parent("messages", oid), None);
-    assert_eq!(bob.rows("waiting").len(), 1);
+    assert_eq!(bob.rows("waiting").len(), 2, "and that Carol accepted");
     bob.pull_everything(alice);
     assert!(bob.parent("messages", oid).is_some());
     assert_eq!(bob.rows("waiting"), Vec::<String>::new());

@@ -340,6 +340,16 @@ impl World {
         knows(made.owner) && reads && has_app && has_scope
     }
 
+    /// Notes what the nodes wrote by themselves: each member's `accept` in a conversation.
+    fn note_accepts(&mut self) {
+        for owner in 0..self.nodes.len() {
+            for (oid, scope) in self.node(owner).own_accepts() {
+                let readers = self.made[&scope].readers.clone();
+                self.note(oid, "messages", owner, readers, Some(scope));
+            }
+        }
+    }
+
     fn check(&self) {
         for number in 0..self.nodes.len() {
             let node = self.node(number);
@@ -374,22 +384,12 @@ impl World {
                 }
             }
             let parents = |app: &String| node.rows(&format!("app_{app}_parent")).len() - 1;
-            let others: Vec<_> = node
-                .apps()
-                .iter()
-                .filter(|app| *app != "identities")
-                .collect();
-            assert_eq!(
-                others.iter().map(|app| parents(app)).sum::<usize>(),
-                held.len(),
-                "no further objects"
-            );
+            let others = node.apps().iter().filter(|app| *app != "identities");
+            let stored: usize = others.map(parents).sum();
+            assert_eq!(stored, held.len(), "no further objects");
             let waiting = self.made.iter().filter(|(_, made)| {
-                let is_reader = made
-                    .readers
-                    .as_ref()
-                    .is_some_and(|readers| readers.contains(&number));
-                is_reader
+                let readers = made.readers.as_ref();
+                readers.is_some_and(|readers| readers.contains(&number))
                     && made.owner != number
                     && self.met.contains(&(number, made.owner))
                     && !self.may_have(number, made)
@@ -414,6 +414,7 @@ fn run(seed: u64, steps: usize) -> Digest {
         world.step();
     }
     world.settle();
+    world.note_accepts();
     world.check();
     world.digest()
 }

@@ -38,7 +38,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     // The system's clock, as the traits of the core and of the Bastion.
     ("clock", &["engine", "op_context"]),
     ("config", &["op_context", "schema", "text", "toml_file"]),
-    ("core_limits", &["config", "state_engine"]),
+    ("core_limits", &["config", "graph", "state_engine"]),
     ("data_dir", &["config"]),
     (
         "backup",

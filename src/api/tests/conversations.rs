@@ -69,7 +69,8 @@ async fn founded_conversation_has_a_location_and_is_shown() {
         };
         json!({
             "identity_oid": oid.to_hex(), "petname": is_local.then_some(claim), "claim": claim,
-            "label": label, "rights": "read_write", "standing": standing, "local": is_local,
+            "label": label, "rights": "read_write", "standing": standing, "accepted": is_local,
+            "local": is_local,
         })
     };
     let mut members = [

@@ -1,10 +1,10 @@
 //! Migrations: from the tables of an earlier version to those of this one, step by step.
 //!
 //! [`run`] works inside the transaction that opens the database, so that a failure changes nothing.
-//! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps from version 5 on
+//! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps to versions 5 to 7
 //! have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
-//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs`,
-//! `to_version_6_tests.rs` and `to_version_7_tests.rs` check both from every earlier version.
+//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` and the
+//! tests of versions 6 to 8 check both from every earlier version.
 
 mod report;
 mod to_version_5;
@@ -33,6 +33,7 @@ const STEPS: &[&str] = &[
     include_str!("to_version_5.sql"),
     include_str!("to_version_6.sql"),
     include_str!("to_version_7.sql"),
+    include_str!("to_version_8.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.
@@ -125,3 +126,5 @@ mod tests;
 mod to_version_6_tests;
 #[cfg(test)]
 mod to_version_7_tests;
+#[cfg(test)]
+mod to_version_8_tests;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::protocol::{ACCEPT_TYPE, LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 use postern::graph::{SaveError, Saved};
 use postern::object::{
@@ -157,6 +157,19 @@ impl TestNode {
         let mut statement = connection.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0).map(Oid::from_bytes));
         rows.unwrap().map(|oid| oid.unwrap()).collect()
+    }
+
+    /// Each `accept` that this node wrote, and its scope.
+    pub fn own_accepts(&self) -> Vec<(Oid, Oid)> {
+        let stored = self.stored_objects().into_iter();
+        let own = stored.filter(|(_, it)| it.origin.is_none());
+        let own = own.map(|(oid, it)| (oid, decoded(&it)));
+        let accepts = own.filter(|(_, it)| it.type_number == ACCEPT_TYPE);
+        let in_scope = accepts.filter_map(|(oid, it)| match it.place() {
+            Place::In(scope) => Some((oid, scope)),
+            _ => None,
+        });
+        in_scope.collect()
     }
 
     /// Fails unless the stored readers are those that follow from the stored objects.

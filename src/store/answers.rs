@@ -1,4 +1,5 @@
-//! Table `leave`: identities that ended their own right to read a scope.
+//! Tables `leave` and `accept`: identities that ended their own right to read a scope, and those
+//! that take part in one which another identity founded.
 
 use std::ops::Range;
 
@@ -8,6 +9,24 @@ use super::error::{SqlContext as _, StoreError};
 use super::rights::FOUNDING_KEY;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
+
+/// A statement of an identity on its own part in a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberAnswer {
+    /// The identity ended its right to read.
+    Leave,
+    /// The identity takes part.
+    Accept,
+}
+
+impl MemberAnswer {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::Accept => "accept",
+        }
+    }
+}
 
 /// A `leave`, by the list that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,25 +52,23 @@ pub(super) const LISTS_WITHOUT: &str = "WITH RECURSIVE key (number) AS (
      WHERE r.scope_id = ?1 AND r.key_number = key.number AND r.version >= ?3 AND r.version < ?4";
 
 impl Rows<'_> {
-    /// The highest version under which an identity left a scope, also if it was added later.
-    /// `None`: it never left. Takes one search for each number of a key that signed lists.
-    pub fn left(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
-        Ok(self.left_and_searches(scope, identity)?.0)
-    }
-
-    /// [`Rows::left`], and the number of searches.
-    pub fn left_and_searches(
+    /// The highest version of a list to which an identity gave an answer, also if it was added
+    /// later. `None`: it gave none. Takes one search for each number of a key that signed lists,
+    /// and returns the number of searches.
+    pub fn answered(
         &self,
+        answer: MemberAnswer,
         scope: ScopeId,
         identity: &Oid,
     ) -> Result<(Option<u64>, usize), StoreError> {
         let sql = format!(
-            "SELECT key_number, version FROM leave
+            "SELECT key_number, version FROM {}
              WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number < ?3
                AND key_number >= {FOUNDING_KEY}
-             ORDER BY key_number DESC, version DESC LIMIT 1"
+             ORDER BY key_number DESC, version DESC LIMIT 1",
+            answer.table()
         );
-        let mut statement = self.prepare("reading whether an identity left a scope", &sql)?;
+        let mut statement = self.prepare("reading what an identity answered", &sql)?;
         let (mut below, mut highest, mut searches) = (i64::MAX, None, 0);
         loop {
             searches += 1;
@@ -64,6 +81,17 @@ impl Rows<'_> {
             below = key_number;
             highest = highest.max(Some(version));
         }
+    }
+
+    /// Whether an identity reads a scope and takes part in it: it answered a later list with
+    /// `accept` than with `leave`.
+    pub fn has_accepted(&self, scope: ScopeId, identity: &Oid) -> Result<bool, StoreError> {
+        if !self.is_reader(scope, identity)? {
+            return Ok(false);
+        }
+        let (accepted, _) = self.answered(MemberAnswer::Accept, scope, identity)?;
+        let (left, _) = self.answered(MemberAnswer::Leave, scope, identity)?;
+        Ok(accepted > left)
     }
 
     /// At most `limit` of the `leave` of an identity in a scope, the latest by key number and
@@ -128,17 +156,41 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
-    /// this is new.
-    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<bool, StoreError> {
-        let mut statement = self.prepare(
-            "writing who left a scope",
-            "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
+    /// Notes an answer of an identity, and the list that it names. Returns whether this is new.
+    pub fn put_answer(
+        &self,
+        answer: MemberAnswer,
+        scope: ScopeId,
+        identity: &Oid,
+        list: i64,
+    ) -> Result<bool, StoreError> {
+        let sql = format!(
+            "INSERT INTO {} (scope_id, identity_oid, key_number, version, list_id)
              SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
              ON CONFLICT DO NOTHING",
-        )?;
+            answer.table()
+        );
+        let mut statement = self.prepare("writing what an identity answered", &sql)?;
         statement
             .execute((scope.0, identity.as_bytes(), list))
             .map(|rows| rows > 0)
+    }
+    /// Raises the key number of the answers that name a list, because a later key signed the list.
+    pub(super) fn raise_answers(
+        &self,
+        scope: ScopeId,
+        digest: &Digest,
+        key_number: u32,
+    ) -> Result<(), StoreError> {
+        for answer in [MemberAnswer::Leave, MemberAnswer::Accept] {
+            let sql = format!(
+                "UPDATE {} SET key_number = ?3
+                 WHERE list_id = (SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2)",
+                answer.table()
+            );
+            let mut statement = self.prepare("raising the key number of answers", &sql)?;
+            statement.execute((scope.0, digest.as_bytes(), key_number))?;
+        }
+        Ok(())
     }
 }

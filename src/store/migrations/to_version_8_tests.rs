@@ -1,0 +1,75 @@
+//! A database of version 7 gets invitations and loses nothing. Scopes that its identities read stay
+//! visible.
+
+use rusqlite::Connection;
+
+use super::tests::{OLD_EPOCH, rows, tables};
+use super::to_version_6_tests::create_app;
+use super::to_version_7;
+use crate::store::testing::Folder;
+use crate::store::version::APPLICATION_ID;
+use crate::store::{Onlooker, ScopeId};
+use keys::Oid;
+
+const APPS: &[&str] = &["identities", "rides"];
+
+const ROWS_7: &str = "
+INSERT INTO meta VALUES ('epoch', x'08080808080808080808080808080808');
+INSERT INTO epoch VALUES (x'08080808080808080808080808080808', 'new', 0);
+INSERT INTO app (id, slug, version) VALUES (1, 'identities', 1), (2, 'rides', 1);
+INSERT INTO domain_bit VALUES ('identities', 0), ('rides.offers', 1);
+INSERT INTO scope (id, app_id, oid, parent_id, founders, is_local)
+  VALUES (2, 2, x'02', 2, zeroblob(32), 0);
+INSERT INTO rights_list (id, scope_id, digest, key_number, version)
+  VALUES (7, 2, zeroblob(32), 0, 0);
+INSERT INTO reader (identity_oid, scope_id, since_seq)
+  VALUES (x'01010101010101010101010101010101', 2, 0);
+INSERT INTO leave VALUES (2, x'03030303030303030303030303030303', 0, 0, 7);
+";
+
+fn create(folder: &Folder) {
+    let connection = Connection::open(folder.file()).unwrap();
+    for sql in [
+        include_str!("version_5.sql"),
+        include_str!("to_version_6.sql"),
+        include_str!("to_version_7.sql"),
+    ] {
+        connection.execute_batch(sql).unwrap();
+    }
+    for slug in APPS {
+        create_app(&connection, slug);
+    }
+    connection.execute_batch(ROWS_7).unwrap();
+    to_version_7::run(&connection).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 7;"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn scopes_of_version_7_stay_visible_without_an_invitation() {
+    let (old, new) = (Folder::new(), Folder::new());
+    create(&old);
+    let mut before = rows(&old.file());
+    let store = old.open(APPS).unwrap();
+    assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");
+    let migration = store.migration().unwrap().clone();
+    assert_eq!((migration.from, migration.apps), (7, Vec::new()));
+    let reader = Oid::from_bytes([1; Oid::LEN]);
+    let sight = store.rows().sight(Onlooker::Identity(reader));
+    assert_eq!(sight.until_seq(ScopeId(2)).unwrap(), Some(u64::MAX));
+    drop(store);
+    drop(new.open(APPS).unwrap());
+    assert_eq!(tables(&old.file()), tables(&new.file()));
+    let mut after = rows(&old.file());
+    for table in ["accept", "invitation"] {
+        assert_eq!(after.remove(table).unwrap().len(), 0, "{table}");
+    }
+    // The first start notes the text of each app.
+    for tables in [&mut before, &mut after] {
+        tables.remove("app");
+    }
+    assert_eq!(after, before);
+}
