@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::Oid;
-use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
-use postern::object::{Object, ObjectLimits};
+use keys::protocol::{ACCEPT_TYPE, LEAVE_TYPE, RIGHTS_TYPE};
+use postern::object::{Object, ObjectLimits, Place};
 use postern::schema::identities;
 
 use super::members::is_scope;
@@ -26,17 +26,20 @@ impl World {
         let stored: Vec<_> = nodes
             .map(|number| self.up(number).unwrap().stored_objects())
             .collect();
+        let unwanted: Vec<_> = (0..stored.len()).map(|it| self.unwanted(it)).collect();
         self.check_secrecy()?;
         self.check_owners(&stored)?;
         self.check_merged(&stored)?;
         (0..stored.len()).try_for_each(|number| self.check_overdue(number))?;
         for (number, objects) in stored.iter().enumerate() {
-            for (oid, object) in objects {
+            let is_dropped = |it: &StoredObject| it.rev == 0 && !unwanted[number].is_empty();
+            for (oid, object) in objects.iter().filter(|(_, it)| !is_dropped(it)) {
                 self.check_held(&stored, number, oid, object)?;
             }
             for (oid, made) in &self.memory.made {
                 let lacks = !objects.contains_key(oid);
-                if lacks && self.must_have(&stored, number, oid, made) {
+                let is_unwanted = made.scope.is_some_and(|it| unwanted[number].contains(&it));
+                if lacks && !is_unwanted && self.must_have(&stored, number, oid, made) {
                     let home = made.home;
                     let aside = self.aside(number);
                     return Err(format!(
@@ -50,6 +53,7 @@ impl World {
             self.check_removed(&stored, number)?;
             self.check_outbox(number)?;
             self.check_sight(number)?;
+            self.check_consent(number)?;
             self.check_versions(number)?;
             self.check_relayed(&stored, number)?;
             let node = self.up(number).unwrap();
@@ -127,7 +131,7 @@ impl World {
             };
         }
         let Some(made) = self.memory.made.get(oid) else {
-            if self.is_list_of_home(stored, number, oid, object) {
+            if self.is_of_its_home(stored, number, oid, object) {
                 return Ok(());
             }
             return Err(format!(
@@ -295,8 +299,9 @@ impl World {
         }
     }
 
-    /// Whether an object is a rights list that its owner's home wrote by itself and has.
-    fn is_list_of_home(
+    /// Whether an object is a rights list or an `accept` that its owner's home wrote by itself and
+    /// has.
+    fn is_of_its_home(
         &self,
         stored: &[StoredObjects],
         number: usize,
@@ -304,7 +309,18 @@ impl World {
         object: &StoredObject,
     ) -> bool {
         let decoded = Object::from_bytes(&object.bytes, &ObjectLimits::default());
-        let is_list = decoded.is_ok_and(|decoded| decoded.type_number == RIGHTS_TYPE);
+        let by_itself = [RIGHTS_TYPE, ACCEPT_TYPE];
+        let core = decoded
+            .ok()
+            .filter(|it| by_itself.contains(&it.type_number));
+        let scope = core.as_ref().map(Object::place);
+        // A restored home lacks what its own objects need, if no peer sends it.
+        let lacks_scope = |home: &usize| match scope {
+            Some(Place::In(scope)) => {
+                self.memory.set_back.contains(home) && !stored[*home].contains_key(&scope)
+            }
+            _ => false,
+        };
         let owner = self.memory.people.get(&object.owner);
         let homes = owner.map(|owner| [Some(owner.home), owner.old_home]);
         let mut homes = homes.into_iter().flatten().flatten();
@@ -312,7 +328,10 @@ impl World {
             stored[home].contains_key(oid)
                 || (self.hears_of(number, home) && self.outlasts(object, home))
         };
-        is_list && homes.any(is_there)
+        // A restored home does not take back what it wrote in a scope that ended meanwhile. Without
+        // values, the object does not show its type.
+        let is_dropped = object.rev == 0 && owner.is_some();
+        is_dropped || (core.is_some() && homes.any(|home| is_there(home) || lacks_scope(&home)))
     }
 
     /// A node that met the home of a scope has a list that removed its identity, if the scope's

@@ -29,6 +29,7 @@ impl World {
         match error {
             SaveError::Recovering | SaveError::ReadOnly => true,
             SaveError::Denied(Denied::NotParticipant) => self.has(Feature::Memberships),
+            SaveError::NotAccepted(_) => self.has(Feature::Consent),
             // The profile may come from the old home.
             SaveError::Denied(Denied::OwnerRetired) => self.has(Feature::Moves),
             SaveError::Denied(Denied::ScopeEnded) => self.has(Feature::ScopeDeletions),
@@ -140,8 +141,8 @@ impl World {
         self.note_core(node, (scope, &app), reader, version, (LEAVE_TYPE, saved));
     }
 
-    /// Notes the write of a rights list or of a leave.
-    fn note_core(
+    /// Notes the write of an object of a core type.
+    pub(super) fn note_core(
         &mut self,
         node: usize,
         (scope, app): (Oid, &str),
@@ -169,7 +170,7 @@ impl World {
     }
 }
 
-/// Whether an object is a rights list or a leave.
+/// Whether an object is of a core type.
 pub(super) fn is_core(made: &Made) -> bool {
     made.type_number >= CORE_TYPES_FROM
 }

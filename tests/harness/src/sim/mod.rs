@@ -8,6 +8,7 @@
 
 mod check;
 mod club;
+mod consent;
 mod faults;
 mod groups;
 mod hostile;

@@ -9,7 +9,7 @@
 //! - objects of the hostile peer, which [`World::check_hostile_scopes`] compares
 //! - forms under an earlier key than the known one
 //! - objects of a scope that ended, and of one that the receiver lacks (its own Parent is reported)
-//! - objects that the receiver refused
+//! - objects that the receiver refused, and those of a scope that it declined
 
 use std::collections::BTreeSet;
 
@@ -90,12 +90,15 @@ impl World {
         number: usize,
     ) -> Result<(), String> {
         for other in (0..stored.len()).filter(|other| self.relays(number, *other)) {
+            let unwanted = self.unwanted(other);
             for (app, oid, scope) in self.readable(number, other) {
                 let sent = &stored[number][&oid];
                 let there = stored[other].get(&oid);
                 let is_there = there
                     .is_some_and(|it| order(it) > order(sent) || it.replica() == sent.replica());
-                if !is_there && !self.may_lack(stored, (number, other), (oid, scope)) {
+                let is_excused = unwanted.contains(&scope);
+                if !is_there && !is_excused && !self.may_lack(stored, (number, other), (oid, scope))
+                {
                     let made = self.memory.made.get(&oid);
                     return Err(format!(
                         "node {other} lacks {oid:?} of {app} and scope {scope:?}, which node \

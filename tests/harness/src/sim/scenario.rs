@@ -75,10 +75,12 @@ pub enum Feature {
     Relay,
     /// Scopes with members at nodes that are not linked. Linked nodes that meet only in the end.
     Apart,
+    /// Operators that are asked about invitations, beside some that accept all.
+    Consent,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 30] = [
+const NAMES: [(Feature, &str); 31] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -109,6 +111,7 @@ const NAMES: [(Feature, &str); 30] = [
     (Feature::Watch, "watch"),
     (Feature::Relay, "relay"),
     (Feature::Apart, "apart"),
+    (Feature::Consent, "consent"),
 ];
 
 /// Features that a run may contain.

@@ -160,7 +160,7 @@ impl World {
         let setup = Setup::seeded(&format!("node {number}"), seed)
             .apps(&apps)
             .schema_dir(&self.schema_folder(version))
-            .limits(self.scenario.limits)
+            .limits(self.limits_of(number))
             .readers(0)
             .clock(self.clock.clone())
             .sync(sync)
