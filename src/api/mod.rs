@@ -21,6 +21,7 @@ mod control;
 mod conversations;
 mod error;
 mod identities;
+mod invitations;
 mod messages;
 mod node;
 mod objects;

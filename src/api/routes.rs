@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::state::ApiState;
 use super::{
-    admission, auth, backups, contacts, conversations, identities, messages, node, objects, people,
-    recovery, rejects, rights,
+    admission, auth, backups, contacts, conversations, identities, invitations, messages, node,
+    objects, people, recovery, rejects, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -80,6 +80,15 @@ pub fn router(state: ApiState) -> Router {
             get(rights::show).patch(rights::change),
         )
         .route("/api/v1/rights/{app}/{oid}/leave", post(rights::leave))
+        .route("/api/v1/invitations", get(invitations::list))
+        .route(
+            "/api/v1/rights/{app}/{oid}/accept",
+            post(invitations::accept),
+        )
+        .route(
+            "/api/v1/rights/{app}/{oid}/decline",
+            post(invitations::decline),
+        )
         .fallback(unknown_route)
         .method_not_allowed_fallback(unsupported_method)
         .layer(middleware::from_fn_with_state(state.clone(), auth::token));

@@ -21,3 +21,11 @@ pub(super) struct ApiArgs {
     #[arg(long)]
     pub(super) json: bool,
 }
+
+/// The conversation that a command is about.
+#[derive(Debug, Args)]
+pub(super) struct ConversationArg {
+    /// The conversation's oid, or its last 8 or more digits.
+    #[arg(value_name = "OID")]
+    pub(super) conversation: String,
+}

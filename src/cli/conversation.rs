@@ -3,11 +3,12 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::args::ApiArgs;
+use super::args::{ApiArgs, ConversationArg};
 use super::client::ApiClient;
 use super::failure::Failure;
+use super::invitation::{self, DecisionArgs};
 use super::lookup::{find_conversation, find_identity, find_person, only_identity};
-use super::show::{label as person_label, line, list, number, print, print_json, text, utc};
+use super::show::{label as person_label, list, number, print, print_json, text, title, utc};
 use crate::text::delimited;
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +72,27 @@ pub(super) enum ConversationCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// List conversations of three or more to which others invited identities of this node.
+    ///
+    /// Until one is accepted it is hidden, and no other member learns the onion address.
+    #[command(after_help = "Example: postern conversation invitations")]
+    Invitations {
+        /// List those that were declined instead.
+        #[arg(long)]
+        declined: bool,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Accept an invitation: the conversation is shown, and its members learn it.
+    ///
+    /// Also accepts one that was declined. Then its messages are fetched again.
+    #[command(after_help = "Example: postern conversation accept 5b7d0c1e")]
+    Accept(DecisionArgs),
+    /// Decline an invitation: the conversation stays hidden, and nothing of it is kept.
+    ///
+    /// Other members do not learn that it was declined.
+    #[command(after_help = "Example: postern conversation decline 5b7d0c1e")]
+    Decline(DecisionArgs),
     /// Leave a conversation: nothing new of it arrives. The owner cannot leave.
     ///
     /// The right to write stays. Messages that the identity sends after it left are not in its
@@ -87,14 +109,6 @@ pub(super) enum ConversationCommand {
     },
 }
 
-/// The conversation that a command is about.
-#[derive(Debug, clap::Args)]
-pub(super) struct ConversationArg {
-    /// The conversation's oid, or its last 8 or more digits.
-    #[arg(value_name = "OID")]
-    conversation: String,
-}
-
 pub(super) async fn run(command: ConversationCommand) -> Result<(), Failure> {
     match command {
         ConversationCommand::New {
@@ -107,6 +121,11 @@ pub(super) async fn run(command: ConversationCommand) -> Result<(), Failure> {
         ConversationCommand::Show { which, api } => show(&which, &api).await,
         ConversationCommand::Add { which, who, api } => add(&which, &who, &api).await,
         ConversationCommand::Remove { which, who, api } => remove(&which, &who, &api).await,
+        ConversationCommand::Invitations { declined, api } => {
+            invitation::list_all(declined, &api).await
+        }
+        ConversationCommand::Accept(decision) => invitation::accept(&decision).await,
+        ConversationCommand::Decline(decision) => invitation::decline(&decision).await,
         ConversationCommand::Leave {
             which,
             identity,
@@ -198,12 +217,6 @@ fn summary(conversation: &Value) -> String {
     )
 }
 
-/// The title of a conversation, unless it is blank.
-fn title(conversation: &Value) -> Option<String> {
-    let title = conversation.get("title").and_then(Value::as_str)?;
-    (!title.trim().is_empty()).then(|| line(title))
-}
-
 /// The title of a message's conversation, or its members. `None`: a conversation of two.
 pub(super) fn label(conversation: &Value) -> Option<String> {
     if conversation.get("of_two") == Some(&Value::Bool(true)) {
@@ -232,12 +245,16 @@ async fn show(which: &ConversationArg, api: &ApiArgs) -> Result<(), Failure> {
     }
     print(summary(&found));
     for member in list(&found, "members") {
+        let is_invited = text(member, "standing") == "member"
+            && found.get("of_two") != Some(&Value::Bool(true))
+            && member.get("accepted") == Some(&Value::Bool(false));
         print(format_args!(
-            "  {}  {:<20} {}, {}",
+            "  {}  {:<20} {}, {}{}",
             text(member, "identity_oid"),
             person_label(member),
             text(member, "standing"),
-            rights(member)
+            rights(member),
+            if is_invited { ", has not accepted" } else { "" }
         ));
     }
     Ok(())

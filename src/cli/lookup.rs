@@ -58,6 +58,35 @@ pub(super) async fn find_conversation(client: &ApiClient, wanted: &str) -> Resul
     if wanted.parse::<keys::Oid>().is_ok() {
         return Ok(wanted.to_owned());
     }
+    let found = ending_in(client, wanted, ("conversations", "conversations?")).await?;
+    only(found, wanted, "`postern conversation list`")
+}
+
+/// Returns the oid of a conversation to which an identity was invited. One that is shown can be
+/// accepted too.
+pub(super) async fn find_invitation(client: &ApiClient, wanted: &str) -> Result<String, Failure> {
+    if wanted.parse::<keys::Oid>().is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let mut found = Vec::new();
+    for (field, path) in [
+        ("invitations", "invitations?app=messages&"),
+        ("invitations", "invitations?app=messages&declined=true&"),
+        ("conversations", "conversations?"),
+    ] {
+        found.extend(ending_in(client, wanted, (field, path)).await?);
+    }
+    found.sort_unstable();
+    found.dedup();
+    only(found, wanted, "`postern conversation invitations`")
+}
+
+/// The oids of some conversations that end in the given digits: all, or more than one.
+async fn ending_in(
+    client: &ApiClient,
+    wanted: &str,
+    (field, path): (&str, &str),
+) -> Result<Vec<String>, Failure> {
     if wanted.is_empty() {
         return Err(Failure::usage(
             "an empty text names no conversation: give an oid (`postern conversation list`)",
@@ -74,19 +103,23 @@ pub(super) async fn find_conversation(client: &ApiClient, wanted: &str) -> Resul
     let suffix = wanted.to_ascii_lowercase();
     let (mut after, mut found) = (0, Vec::new());
     loop {
-        let path = format!("/api/v1/conversations?suffix={suffix}&after={after}&limit=2");
+        let path = format!("/api/v1/{path}suffix={suffix}&after={after}&limit=2");
         let page = client.get(&path).await?;
         after = number(&page, "after");
-        let oids = list(&page, "conversations").iter();
+        let oids = list(&page, field).iter();
         found.extend(oids.map(|card| text(card, "oid").to_owned()));
         if found.len() > 1 || page.get("more") != Some(&Value::Bool(true)) {
-            break;
+            return Ok(found);
         }
     }
+}
+
+/// The only one of some oids that end in the given digits.
+fn only(mut found: Vec<String>, wanted: &str, see: &str) -> Result<String, Failure> {
     match (found.pop(), found.pop()) {
         (Some(oid), None) => Ok(oid),
         (None, _) => Err(Failure::failed(format!(
-            "no conversation has an oid that ends in {wanted}: see `postern conversation list`"
+            "no conversation has an oid that ends in {wanted}: see {see}"
         ))),
         (Some(_), Some(_)) => Err(Failure::failed(format!(
             "several conversations have oids that end in {wanted}: give more digits"

@@ -16,6 +16,7 @@ mod conversation;
 mod failure;
 mod folder;
 mod identity;
+mod invitation;
 mod keyring;
 mod lookup;
 mod messages;

@@ -130,6 +130,12 @@ pub(super) fn utc(ms: u64) -> String {
     )
 }
 
+/// The title of a conversation, unless it is blank.
+pub(super) fn title(conversation: &Value) -> Option<String> {
+    let title = conversation.get("title").and_then(Value::as_str)?;
+    (!title.trim().is_empty()).then(|| line(title))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

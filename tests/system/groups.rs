@@ -16,7 +16,12 @@ fn members_whose_nodes_never_meet_read_each_other() {
         "conversation new --from Bob --to Alice --to Carol --title Hiking",
     );
     let talk = founded["oid"].as_str().unwrap().to_owned();
-    for node in [alice, carol] {
+    for (node, name) in [(alice, "Alice"), (carol, "Carol")] {
+        let shown = nodes.until(node, "conversation invitations", "Hiking");
+        assert!(shown.contains(&format!("for {name}")), "{shown}");
+        let hidden = nodes.ok(node, "conversation list");
+        assert!(!hidden.contains("Hiking"), "{hidden}");
+        nodes.ok(node, &format!("conversation accept {}", &talk[24..]));
         nodes.until(node, "conversation list", "Hiking");
     }
     nodes.ok(

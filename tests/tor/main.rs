@@ -204,13 +204,18 @@ fn third_node_reads_b_through_a(two: &mut Two, folder: &Path, tor: &toml::Table,
         .a
         .api("POST", "/api/v1/conversations", Some(founders))
         .body;
-    let said = format!(
-        "/api/v1/conversations/{}/messages",
-        founded["oid"].as_str().unwrap()
-    );
+    let talk = founded["oid"].as_str().unwrap();
+    let said = format!("/api/v1/conversations/{talk}/messages");
+    let accept = format!("/api/v1/rights/messages/{talk}/accept");
     let body = json!({ "sender_identity_oid": two.b_identity, "body": "Hi from B" });
     let deadline = Duration::from_secs(120);
-    two.b.until("B has the conversation", deadline, |node| {
+    for node in [&two.b, &c] {
+        node.until("the invitation is accepted", deadline, |node| {
+            let reply = node.api("POST", &accept, Some(json!({})));
+            (reply.status == 200).then_some(())
+        });
+    }
+    two.b.until("B sends", deadline, |node| {
         let reply = node.api("POST", &said, Some(body.clone()));
         reply.body.get("oid").is_some().then_some(())
     });

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod conversations;
+mod invitations;
 mod messages;
 mod node;
 mod objects;

@@ -54,6 +54,12 @@ impl Talk<'_> {
     }
 }
 
+/// Accepts an invitation of an identity of a node.
+fn accept(node: &NodeProcess, oid: &str, identity: &str) {
+    let path = format!("/api/v1/rights/messages/{oid}/accept");
+    node.post(&path, json!({ "identity_oid": identity }));
+}
+
 /// Founds a conversation of Alice on A and of Bob and Carol on B, adds Dora on B, and removes
 /// Carol.
 pub(crate) fn three_identities(a: Side<'_>, b: Side<'_>) {
@@ -75,21 +81,29 @@ pub(crate) fn three_identities(a: Side<'_>, b: Side<'_>) {
     });
     let made = a.node.api("POST", "/api/v1/conversations", Some(founding));
     assert_eq!(made.status, 201, "{}", made.body);
+    let oid = text(&made.body["oid"]);
     let talk = Talk {
         owner: &a,
-        path: format!("/api/v1/conversations/{}", text(&made.body["oid"])),
+        path: format!("/api/v1/conversations/{oid}"),
     };
     talk.say("Who comes along?");
     b.pull("messages");
+    let invited = &b.node.get("/api/v1/invitations")["invitations"];
+    assert_eq!(invited.as_array().unwrap().len(), 2, "{invited}");
+    for identity in [b.identity, &carol] {
+        accept(b.node, &oid, identity);
+    }
     assert!(b.texts(&carol).ends_with(&["Who comes along?".to_owned()]));
     assert!(b.texts(&dora).is_empty());
-    fact("founded", "\"Hiking\" of Alice, Bob and Carol");
+    fact("founded", "\"Hiking\" of Alice, Bob and Carol; both accept");
 
     let added = talk.add(&dora);
     assert_eq!(added["founded_new"], json!(false), "{added}");
     b.pull("messages");
+    assert!(b.texts(&dora).is_empty());
+    accept(b.node, &oid, &dora);
     assert_eq!(b.texts(&dora), ["Who comes along?"]);
-    fact("added", "Dora, who reads the whole history");
+    fact("added", "Dora, who accepts and reads the whole history");
 
     let path = format!("{}/members/{carol}", talk.path);
     let removed = a.node.api("DELETE", &path, None);
