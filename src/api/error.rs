@@ -146,6 +146,7 @@ impl From<RightsError> for ApiError {
             RightsError::Retired(_) => (StatusCode::CONFLICT, "retired"),
             RightsError::OfTwo(_) => (StatusCode::CONFLICT, "of_two"),
             RightsError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
+            RightsError::NotAccepted(_) => (StatusCode::CONFLICT, "not_accepted"),
             RightsError::NoRights(_) | RightsError::NotReader(_) => {
                 (StatusCode::NOT_FOUND, "not_member")
             }

@@ -88,7 +88,7 @@ pub(super) enum ConversationCommand {
     /// Also accepts one that was declined. Then its messages are fetched again.
     #[command(after_help = "Example: postern conversation accept 5b7d0c1e")]
     Accept(DecisionArgs),
-    /// Decline an invitation: the conversation stays hidden, and nothing of it is kept.
+    /// Decline an invitation: nothing new of the conversation is shown or kept.
     ///
     /// Other members do not learn that it was declined.
     #[command(after_help = "Example: postern conversation decline 5b7d0c1e")]
@@ -186,7 +186,10 @@ async fn list_all(identity: Option<String>, api: &ApiArgs) -> Result<(), Failure
     if api.json {
         print_json(&json!({ "conversations": all }));
     } else if is_empty {
-        print("no conversations: `postern conversation new` founds one");
+        print(
+            "no conversations: `postern conversation new` founds one, and `postern conversation \
+             invitations` lists those of others",
+        );
     }
     Ok(())
 }
@@ -247,6 +250,7 @@ async fn show(which: &ConversationArg, api: &ApiArgs) -> Result<(), Failure> {
     for member in list(&found, "members") {
         let is_invited = text(member, "standing") == "member"
             && found.get("of_two") != Some(&Value::Bool(true))
+            && text(member, "rights").starts_with("read")
             && member.get("accepted") == Some(&Value::Bool(false));
         print(format_args!(
             "  {}  {:<20} {}, {}{}",

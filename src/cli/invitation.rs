@@ -95,7 +95,9 @@ pub(super) async fn decline(decision: &DecisionArgs) -> Result<(), Failure> {
     if decision.api.json {
         print_json(&done);
     } else {
-        print("Declined: nothing of the conversation is kept, and its members do not learn it.");
+        print(
+            "Declined: nothing new of the conversation is shown, and its members do not learn it.",
+        );
     }
     Ok(())
 }

@@ -19,16 +19,16 @@ use crate::store::{
     EndedScope, Invitation, InvitationState, MemberAnswer, ParentRow, ScopeId, StoreError,
 };
 
-/// Entries of a founding list that names its owner and one other identity.
-const FOUNDED_FOR_ONE_OTHER: usize = 2;
+/// Entries of a rights list that names its owner and one other identity.
+const OF_TWO: usize = 2;
 
 impl GraphManager<'_> {
     /// Notes that an identity begins to read a scope, of which it saw what was stored up to
     /// `from_seq`. Returns whether the rest is hidden from it.
     ///
-    /// A scope that was founded for this identity and its owner alone needs no decision. The
-    /// founding list never changes, so that no order of lists avoids the invitation. A scope that
-    /// was declined stays declined, so that an owner cannot ask again and again.
+    /// A scope that was founded for this identity and its owner alone needs no decision, and
+    /// neither does one that only both read now. Their owner could found such a scope at any time.
+    /// A scope that was declined stays declined, so that an owner cannot ask again and again.
     pub(super) fn invite(
         &self,
         parent: &ParentRow,
@@ -39,11 +39,12 @@ impl GraphManager<'_> {
             return Ok(false);
         }
         let scope = parent.scope_id;
-        let founding = self.tx.rights(self.tx.founding_list(scope)?.id)?;
-        self.look_at(1 + founding.entries());
-        let is_founder = founding.of(identity).is_some();
-        if is_founder && founding.entries() <= FOUNDED_FOR_ONE_OTHER {
-            return Ok(false);
+        for list in [self.tx.founding_list(scope)?, self.tx.list_in_force(scope)?] {
+            let list = self.tx.rights(list.id)?;
+            self.look_at(1 + list.entries());
+            if list.of(identity).is_some() && list.entries() <= OF_TWO {
+                return Ok(false);
+            }
         }
         let before = self.tx.invitation(scope, identity)?;
         let state = match before.map(|it| it.state) {

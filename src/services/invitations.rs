@@ -31,7 +31,10 @@ pub enum InvitationError {
     #[error("no identity of this node has an invitation to {}", .0.to_hex())]
     NotInvited(Oid),
     /// Several identities of this node were invited.
-    #[error("several identities of this node have an invitation to {}: name one", .0.to_hex())]
+    #[error(
+        "several identities of this node have an invitation to {}: name one (`--as`)",
+        .0.to_hex()
+    )]
     Several(Oid),
     /// The identity does not live on this node.
     #[error("the identity {} does not live on this node", .0.to_hex())]
@@ -274,7 +277,8 @@ fn live_scope(
     }
 }
 
-/// The identity that decides: the given one, or the only one with an invitation.
+/// The identity that decides: the given one, or the only one whose invitation is hidden. If all
+/// accepted, the only one with an invitation.
 fn chosen(
     graph: &GraphManager<'_>,
     parent: &ParentRow,
@@ -286,15 +290,22 @@ fn chosen(
             false => Err(InvitationError::NotHere(identity)),
         };
     }
-    let mut invited = Vec::new();
+    let (mut undecided, mut invited) = (Vec::new(), Vec::new());
     for row in graph.tx().identities_at(&graph.keys().peer_id())? {
-        if graph.tx().invitation(parent.scope_id, &row.oid)?.is_some()
+        let invitation = graph.tx().invitation(parent.scope_id, &row.oid)?;
+        if let Some(invitation) = invitation
             && graph.tx().is_reader(parent.scope_id, &row.oid)?
         {
             invited.push(row.oid);
+            undecided.extend(invitation.state.is_hidden().then_some(row.oid));
         }
     }
-    match invited.as_slice() {
+    let chosen = if undecided.is_empty() {
+        invited
+    } else {
+        undecided
+    };
+    match chosen.as_slice() {
         [one] => Ok(*one),
         [] => Err(InvitationError::NotInvited(parent.oid)),
         _ => Err(InvitationError::Several(parent.oid)),

@@ -46,6 +46,9 @@ pub enum RightsError {
     /// The leaving identity does not read the scope.
     #[error("the identity {} may not read the scope, or has left it", .0.to_hex())]
     NotReader(Oid),
+    /// The leaving identity has an invitation that it did not accept.
+    #[error("the identity {} did not accept its invitation: it can decline", .0.to_hex())]
+    NotAccepted(Oid),
     /// The identity is not known.
     #[error(
         "the identity {} is not known: synchronise the identities domain with its node first",
@@ -252,6 +255,11 @@ pub fn leave(
     }
     if !shared.is_reader(graph.tx(), &identity)? {
         return Err(RightsError::NotReader(identity));
+    }
+    // A `leave` would show to the members that the identity lives here and decided.
+    let invitation = graph.tx().invitation(shared.id(), &identity)?;
+    if invitation.is_some_and(|it| it.state.is_hidden()) {
+        return Err(RightsError::NotAccepted(identity));
     }
     let context = local_context(graph, &identity, app)?;
     Ok(graph.save_leave(&context, app, &scope, identity)?)

@@ -316,18 +316,20 @@ fn conversation_of_two_needs_no_decision_also_when_it_grows() {
 }
 
 #[test]
-fn member_that_a_later_list_adds_is_invited_whatever_its_length() {
-    let scene = Scene::unfounded(AcceptPolicy::Ask);
-    let Scene {
-        alice, bob, carol, ..
-    } = &scene;
-    let people = [bob.identity, alice.identity];
-    let talk = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
-    let change = [(alice.identity, None), (carol.identity, BOTH)];
-    bob.set_rights(MESSAGES, talk, &change).unwrap();
-    let scene = Scene { talk, ..scene };
-    scene.sync();
-    assert_eq!(scene.state(), Some(InvitationState::Open));
+fn member_that_a_later_list_adds_is_invited_beside_others() {
+    for (others, expected) in [(BOTH, Some(InvitationState::Open)), (None, None)] {
+        let scene = Scene::unfounded(AcceptPolicy::Ask);
+        let Scene {
+            alice, bob, carol, ..
+        } = &scene;
+        let people = [bob.identity, alice.identity];
+        let talk = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+        let change = [(alice.identity, others), (carol.identity, BOTH)];
+        bob.set_rights(MESSAGES, talk, &change).unwrap();
+        let scene = Scene { talk, ..scene };
+        scene.sync();
+        assert_eq!(scene.state(), expected);
+    }
 }
 
 #[test]

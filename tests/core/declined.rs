@@ -5,7 +5,7 @@ use harness::conversation;
 use keys::Oid;
 use postern::graph::{AcceptPolicy, IdentityProfile};
 use postern::services::invitations::{self, InvitationError};
-use postern::services::rights;
+use postern::services::rights::{self, RightsError};
 use postern::state_engine::{CoreLimits, PackageProgress};
 use postern::store::InvitationState;
 use rand::SeedableRng as _;
@@ -130,6 +130,14 @@ fn other_identity_of_the_node_that_takes_part_keeps_the_scope() {
     decide(other, true).unwrap();
     decide(scene.carol.identity, false).unwrap();
     work(&scene.carol);
+    let me = scene.carol.identity;
+    let left = scene
+        .carol
+        .graph(move |graph| rights::leave(graph, MESSAGES, talk, me));
+    assert!(
+        matches!(left, Err(RightsError::NotAccepted(who)) if who == me),
+        "{left:?}"
+    );
     let later = scene.say(&scene.bob, "later").unwrap();
     scene.sync();
     assert!(has(&scene.carol, later));

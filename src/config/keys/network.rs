@@ -130,10 +130,10 @@ pub(super) const SYNC: Table = Table {
             name: "accept",
             kind: KeyType::OneOf(&["contacts", "ask", "all"]),
             default: Some("\"contacts\""),
-            about: "Which invitations to conversations of three or more are accepted without \
-                    asking. \"contacts\" accepts those of identities that the address book \
-                    names, for one identity of this node. \"ask\" accepts none: `postern \
-                    conversation invitations` lists them. \"all\" accepts all.",
+            about: "Which invitations to conversations of three or more, and to scopes of other \
+                    apps, are accepted without asking. \"contacts\" accepts those of identities \
+                    that the address book names, for one identity of this node. \"ask\" accepts \
+                    none: `postern conversation invitations` lists them. \"all\" accepts all.",
             reason: "members of an accepted conversation may learn the onion address",
             in_new_file: None,
         },
