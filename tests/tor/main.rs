@@ -209,7 +209,7 @@ fn third_node_reads_b_through_a(two: &mut Two, folder: &Path, tor: &toml::Table,
     let accept = format!("/api/v1/rights/messages/{talk}/accept");
     let body = json!({ "sender_identity_oid": two.b_identity, "body": "Hi from B" });
     let deadline = Duration::from_secs(120);
-    for node in [&two.b, &c] {
+    for node in [&mut two.b, &mut c] {
         node.until("the invitation is accepted", deadline, |node| {
             let reply = node.api("POST", &accept, Some(json!({})));
             (reply.status == 200).then_some(())
