@@ -89,6 +89,7 @@ fn only_a_hidden_invitation_can_be_declined() {
     );
 }
 
+/// The node fetches also what it stores. A stub of an own object would be skipped otherwise.
 #[test]
 fn fetching_does_not_show_whether_an_invitation_is_open_or_declined() {
     let scene = Scene::new(AcceptPolicy::Ask);
@@ -97,12 +98,15 @@ fn fetching_does_not_show_whether_an_invitation_is_open_or_declined() {
     } = &scene;
     let fetched = |text: &str| {
         let said = scene.say(alice, text).unwrap();
+        carol.relay(alice, MESSAGES);
         bob.relay(alice, MESSAGES);
         carol.relay(bob, MESSAGES).fetched.contains(&said)
     };
     assert!(fetched("while it is open"));
     scene.decline().unwrap();
     assert!(fetched("while it is declined"));
+    scene.accept().unwrap();
+    assert!(!fetched("when the member takes part"));
 }
 
 #[test]
