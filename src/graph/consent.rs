@@ -90,6 +90,20 @@ impl GraphManager<'_> {
         })
     }
 
+    /// Stores the answer of an object to the list that it names. Returns whether it was unknown.
+    pub(super) fn put_answer(
+        &self,
+        answer: MemberAnswer,
+        row: &ParentRow,
+        named: Option<i64>,
+    ) -> Result<bool, StoreError> {
+        let list = match named {
+            Some(list) => list,
+            None => self.tx.founding_list(row.scope_id)?.id,
+        };
+        self.tx.put_answer(answer, row.scope_id, &row.owner, list)
+    }
+
     /// Stores an `accept`. One of an identity of this node may have come back after a restore.
     pub(super) fn note_accept(
         &mut self,
@@ -97,13 +111,7 @@ impl GraphManager<'_> {
         named: Option<i64>,
     ) -> Result<bool, StoreError> {
         let scope = row.scope_id;
-        let list = match named {
-            Some(list) => list,
-            None => self.tx.founding_list(scope)?.id,
-        };
-        let is_new = self
-            .tx
-            .put_answer(MemberAnswer::Accept, scope, &row.owner, list)?;
+        let is_new = self.put_answer(MemberAnswer::Accept, row, named)?;
         if let Some(invitation) = self.tx.invitation(scope, &row.owner)?
             && invitation.state != InvitationState::Accepted
             && self.has_accepted(scope, &row.owner)?
@@ -175,12 +183,7 @@ impl GraphManager<'_> {
         scope: &Oid,
         identity: Oid,
     ) -> Result<Saved, SaveError> {
-        self.may_write(true)?;
-        let app = self.table(app)?;
-        let parent = self.scope_parent(app, scope)?;
-        let named = self.name_of_list_in_force(parent.scope_id)?;
-        let kind = (ACCEPT_TYPE, identity);
-        self.write_core(Some(context), app, kind, named, Attrs::new(), scope)
+        self.save_answer(context, app, scope, (ACCEPT_TYPE, identity))
     }
 
     /// Writes the `accept` of an invitation that the configuration accepts. An invitation of an

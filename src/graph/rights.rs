@@ -244,13 +244,7 @@ impl GraphManager<'_> {
 
     fn note_leave(&mut self, row: &ParentRow, named: Option<i64>) -> Result<bool, StoreError> {
         let scope = row.scope_id;
-        let list = match named {
-            Some(list) => list,
-            None => self.tx.founding_list(scope)?.id,
-        };
-        let is_new = self
-            .tx
-            .put_answer(MemberAnswer::Leave, scope, &row.owner, list)?;
+        let is_new = self.put_answer(MemberAnswer::Leave, row, named)?;
         if !self.tx.is_reader(scope, &row.owner)? {
             return Ok(is_new);
         }

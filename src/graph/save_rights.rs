@@ -67,18 +67,22 @@ impl GraphManager<'_> {
         scope: &Oid,
         identity: Oid,
     ) -> Result<Saved, SaveError> {
+        self.save_answer(context, app, scope, (LEAVE_TYPE, identity))
+    }
+
+    /// Writes a `leave` or `accept` of a local identity, which names the list in force.
+    pub(super) fn save_answer(
+        &mut self,
+        context: &OpContext,
+        app: &str,
+        scope: &Oid,
+        kind: (u16, Oid),
+    ) -> Result<Saved, SaveError> {
         self.may_write(true)?;
         let app = self.table(app)?;
         let parent = self.scope_parent(app, scope)?;
         let named = self.name_of_list_in_force(parent.scope_id)?;
-        self.write_core(
-            Some(context),
-            app,
-            (LEAVE_TYPE, identity),
-            named,
-            Attrs::new(),
-            scope,
-        )
+        self.write_core(Some(context), app, kind, named, Attrs::new(), scope)
     }
 
     /// The name of the list in force, as objects state it. `None`: the founding list.
