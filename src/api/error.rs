@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::control::ControlError;
 use crate::engine::EngineError;
-use crate::graph::SaveError;
+use crate::graph::{ConfirmHomeError, SaveError};
 use crate::services::contacts::ContactError;
 use crate::services::conversations::ConversationError;
 use crate::services::identities::IdentityError;
@@ -200,6 +200,13 @@ impl From<IdentityError> for ApiError {
                 (StatusCode::NOT_FOUND, "unknown_identity")
             }
             IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
+            IdentityError::Home(ConfirmHomeError::Store(error)) => return Self::internal(&error),
+            IdentityError::Home(ConfirmHomeError::NoneWaits) => {
+                (StatusCode::NOT_FOUND, "no_pending_home")
+            }
+            IdentityError::Home(ConfirmHomeError::OtherHome | ConfirmHomeError::Obsolete) => {
+                (StatusCode::CONFLICT, "other_home")
+            }
         };
         Self::new(status, code, error_chain(&error))
     }

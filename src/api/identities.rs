@@ -1,5 +1,5 @@
 //! `/api/identities`: lists known identities, creates local ones, and renames, retires, rotates and
-//! unfreezes them.
+//! unfreezes them. Confirms homes.
 
 use axum::Json;
 use axum::extract::Path;
@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::control::KeyOwner;
 use super::error::ApiError;
 use super::people::named;
-use super::read::{Body, oid};
+use super::read::{Body, oid, peer_id};
 use super::state::Traced;
 use crate::services::identities::{self, IdentityError};
+use crate::store::{PendingHome, PutAside};
 
 pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let cards = state.engine.read(|view| identities::known(&view)).await?;
@@ -26,11 +27,28 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
                 "key_id": card.key_id,
                 "retired": card.retired,
                 "frozen": card.frozen,
+                "pending_home": card.pending_home.as_ref().map(pending_home),
             });
             named(&card.person, fields)
         })
         .collect();
     Ok(Json(json!({ "identities": cards })))
+}
+
+/// A home that does not count yet. `due` is the time from which it counts; `null`: when the
+/// operator confirms it.
+fn pending_home(pending: &PendingHome) -> Value {
+    let due = match &pending.until {
+        PutAside::Due(due) => Some(due.0),
+        PutAside::Confirmed(..) => None,
+    };
+    json!({
+        "home_peer_id": pending.home.to_hex(),
+        "key_id": pending.key_id,
+        "counter": pending.counter,
+        "at": pending.at.0,
+        "due": due,
+    })
 }
 
 #[derive(Deserialize)]
@@ -102,6 +120,31 @@ pub(super) async fn unfreeze(
         .graph::<_, IdentityError>(move |graph| identities::unfreeze(graph, identity))
         .await?;
     Ok(Json(json!({ "oid": identity.to_hex(), "frozen": false })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct ConfirmRequest {
+    /// The home that the operator saw.
+    home_peer_id: String,
+}
+
+/// Lets the home of an identity count that waits.
+pub(super) async fn confirm_home(
+    Traced(state): Traced,
+    Path(identity): Path<String>,
+    Body(request): Body<ConfirmRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let identity = oid("identity", &identity)?;
+    let home = peer_id("home_peer_id", &request.home_peer_id)?;
+    state
+        .engine
+        .graph(move |graph| identities::confirm_home(graph, identity, home))
+        .await?;
+    tracing::info!(identity = identity.short(), home = %home, "the operator confirmed a home");
+    Ok(Json(
+        json!({ "oid": identity.to_hex(), "home_peer_id": home.to_hex() }),
+    ))
 }
 
 /// Rotates the key of a local identity to the next key of its chain.

@@ -26,6 +26,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/identities/{oid}/retire", post(identities::retire))
         .route("/api/identities/{oid}/rotate", post(identities::rotate))
         .route("/api/identities/{oid}/unfreeze", post(identities::unfreeze))
+        .route(
+            "/api/v1/identities/{oid}/confirm-home",
+            post(identities::confirm_home),
+        )
         .route("/api/keys/rotate-node", post(identities::rotate_node))
         .route("/api/recovery", get(recovery::show))
         .route("/api/recovery/finish", post(recovery::finish))

@@ -8,7 +8,7 @@ use super::client::ApiClient;
 use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
 use super::lookup::find_identity;
-use super::show::{label, list, number, print, print_json, short, text};
+use super::show::{label, list, number, print, print_json, short, text, utc};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum IdentityCommand {
@@ -62,6 +62,17 @@ pub(super) enum IdentityCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// Confirm that an identity moved to another node under the same key. Ask its owner first,
+    /// because a thief of the key can claim this too.
+    ConfirmHome {
+        /// The identity, by petname or oid.
+        identity: String,
+        /// The peer id of the new home, or its first digits, to confirm this one only.
+        #[arg(long, value_name = "PEER")]
+        home: Option<String>,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
 }
 
 pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
@@ -80,6 +91,11 @@ pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
         } => retire(&identity, !undo, &api).await,
         IdentityCommand::Rotate { identity, api, .. } => rotate(identity.as_deref(), &api).await,
         IdentityCommand::Unfreeze { identity, api } => unfreeze(&identity, &api).await,
+        IdentityCommand::ConfirmHome {
+            identity,
+            home,
+            api,
+        } => confirm_home(&identity, home.as_deref(), &api).await,
     }
 }
 
@@ -119,6 +135,9 @@ async fn known(api: &ApiArgs) -> Result<(), Failure> {
             place.push_str(
                 ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
             );
+        }
+        if let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) {
+            place.push_str(&format!(", {}", waits(pending)));
         }
         print(format_args!(
             "{}  {:<20} {place}",
@@ -193,6 +212,51 @@ async fn unfreeze(identity: &str, api: &ApiArgs) -> Result<(), Failure> {
         api,
         &done,
         "Unfrozen: the identity's objects are accepted again",
+    );
+    Ok(())
+}
+
+/// Says until when a home waits.
+fn waits(pending: &Value) -> String {
+    let home = short(text(pending, "home_peer_id"));
+    match pending.get("due").and_then(Value::as_u64) {
+        Some(due) => format!("moves to peer {home} at {}", utc(due)),
+        None => format!(
+            "a move to peer {home} waits for your confirmation (`postern identity confirm-home`)"
+        ),
+    }
+}
+
+/// Shows the known and the new home, then lets the new one count.
+async fn confirm_home(identity: &str, home: Option<&str>, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
+    let oid = find_identity(&client, identity, false).await?;
+    let known = client.get("/api/identities").await?;
+    let mut cards = list(&known, "identities").iter();
+    let card = cards.find(|card| text(card, "oid") == oid);
+    let pending = card.and_then(|card| Some((card, card.get("pending_home")?)));
+    let Some((card, pending)) = pending.filter(|(_, pending)| pending.is_object()) else {
+        return Err(Failure::failed(
+            "no home of this identity waits for a confirmation",
+        ));
+    };
+    let new = text(pending, "home_peer_id");
+    if home.is_some_and(|home| !new.starts_with(&home.to_ascii_lowercase())) {
+        return Err(Failure::failed(format!(
+            "another home waits than that: peer {new}"
+        )));
+    }
+    if !api.json {
+        print(format_args!("identity   {}  {oid}", label(card)));
+        print(format_args!("home       {}", text(card, "home_peer_id")));
+        print(format_args!("new home   {new}"));
+    }
+    let path = format!("/api/v1/identities/{oid}/confirm-home");
+    let done = client.post(&path, &json!({ "home_peer_id": new })).await?;
+    print_result(
+        api,
+        &done,
+        "Confirmed: the identity's objects are taken from its new home",
     );
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::record::{IdentityRecord, chain_in, home_in, new_identity_attrs};
 use super::resolve::{Resolved, Scope};
 use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, OidProof, Value};
-use crate::op_context::PubkeyAttrId;
+use crate::op_context::{PubkeyAttrId, Timestamp};
 use crate::schema::identities;
 use crate::store::{
     Account, AppTable, Cause, IdentityRow, ParentRow, Rows, ScopeId, StoreError, StoredValue,
@@ -243,21 +243,20 @@ impl GraphManager<'_> {
         self.index(parent, record.chain(), home, record.is_retired())
     }
 
-    /// Writes the row in the index of keys and homes.
+    /// Writes the row in the index of keys and homes. A home that does not count yet waits.
     fn index(
         &mut self,
         parent: &ParentRow,
         chain: &VerifiedChain,
-        (home, home_counter): (PeerId, u64),
+        claimed: (PeerId, u64),
         retired: bool,
     ) -> Result<IdentityRow, StoreError> {
         let app = self.table(identities::APP)?;
         let attr = self.tx.attr_id(app, parent.id, identities::PUBLIC_KEY)?;
         let known = self.tx.identity(&parent.oid)?;
-        let same_home = known.filter(|known| known.home == home);
-        let (home_since_seq, home_since_scope) = match same_home {
-            Some(known) => (known.home_since_seq, known.home_since_scope),
-            None => self.home_since(&home, parent.change_seq)?,
+        let home = match &known {
+            Some(known) => self.home_or_wait(known, chain.key_id(), claimed)?,
+            None => claimed.0,
         };
         let row = IdentityRow {
             oid: parent.oid,
@@ -267,17 +266,17 @@ impl GraphManager<'_> {
             ),
             key_id: chain.key_id(),
             public_key: chain.current(),
-            home,
-            home_counter,
+            home: known.map_or(home, |known| known.home),
+            home_counter: claimed.1,
             retired,
             // A rotation ends a freeze: the new key was committed to in advance, so the thief of
             // the old key does not have it.
             frozen: known.is_some_and(|known| known.frozen && known.key_id == chain.key_id()),
-            home_since_seq,
-            home_since_scope,
+            home_since_seq: known.map_or(0, |known| known.home_since_seq),
+            home_since_scope: known.map_or(ScopeId::LOCAL, |known| known.home_since_scope),
+            home_moved_at: known.map_or(Timestamp(0), |known| known.home_moved_at),
         };
-        self.tx.put_identity(&row)?;
-        self.cache.borrow_mut().invalidate_identity(&row.oid);
+        let row = self.put_at_home(row, known.as_ref(), (home, parent.change_seq))?;
         if known.is_none_or(|known| known.key_id < row.key_id) {
             self.fulfil(&Cause::KeyKnown(row.oid, row.key_id))?;
         }
@@ -288,35 +287,7 @@ impl GraphManager<'_> {
             // A rotation is complete enough, or the identity is not retired or frozen any more.
             self.tx.release_lists()?;
         }
-        if let Some(known) = known.filter(|known| known.home != row.home) {
-            self.fulfil(&Cause::Home(row.oid, row.home))?;
-            self.note_moved(&known, &row.home)?;
-        }
-        if same_home.is_none() {
-            for home in known.map(|known| known.home).into_iter().chain([home]) {
-                self.touch_readers_of(home, parent.change_seq);
-            }
-            // The identity may close scopes that any other node reads.
-            if self.tx.note_recovery_home(&row.oid, &home)? {
-                self.env.memory.raise_all_readers(parent.change_seq);
-            }
-        }
         Ok(row)
-    }
-
-    /// From which change on, and in which scopes, a new home reads by its cursors alone. A node
-    /// that was admitted before may have passed earlier changes already.
-    pub(super) fn home_since(
-        &self,
-        home: &PeerId,
-        change_seq: u64,
-    ) -> Result<(u64, ScopeId), StoreError> {
-        let was_admitted = self.tx.peer_number(home)?.is_some();
-        if was_admitted && *home != self.this_node {
-            Ok((change_seq, self.tx.last_scope()?))
-        } else {
-            Ok((0, ScopeId::LOCAL))
-        }
     }
 
     /// Accepts objects of a frozen identity again.

@@ -13,7 +13,6 @@ use super::error::{ApplyError, Fault};
 use super::fitting::Trial;
 use super::local::new_row;
 use super::manager::GraphManager;
-use super::record::{IdentityRecord, chain_in};
 use super::resolve::Scope;
 use super::verify::{VerifiedObject, charged_bytes};
 use crate::acl::{
@@ -22,8 +21,8 @@ use crate::acl::{
 use crate::domain::Mode;
 use crate::object::is_core_type;
 use crate::op_context::OpContext;
-use crate::schema::{Visibility, identities};
-use crate::store::{Account, AppTable, Cause, IdentityRow, ParentRow, StoreError};
+use crate::schema::Visibility;
+use crate::store::{Account, AppTable, Cause, ParentRow, StoreError};
 
 /// Result for one object of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +119,10 @@ impl<'e> GraphManager<'e> {
         if trial == Trial::Relayed && !self.brings_relayed(verified)? {
             return Ok(Applied::AlreadyStored);
         }
-        let owner_home = match (self.owner_home(verified, peer)?, trial) {
+        let Some(owner_home) = self.owner_home(verified, (peer, arrival.origin))? else {
+            return Ok(Applied::AlreadyStored);
+        };
+        let owner_home = match (owner_home, trial) {
             // The record proves itself.
             (Home::Elsewhere, Trial::Relayed) => Home::Sender,
             (home, _) => home,
@@ -221,7 +223,7 @@ impl<'e> GraphManager<'e> {
     }
 
     /// The bytes of a stored object that its replacement frees of the quota of its sender.
-    fn freed(
+    pub(super) fn freed(
         &self,
         app: &AppTable,
         row: &ParentRow,
@@ -324,15 +326,21 @@ impl<'e> GraphManager<'e> {
     }
 
     /// The home of the owner: from the object's own record if it is an identity, else from the
-    /// index. Fails if the signing key is not the owner's current one.
+    /// index. Fails if the signing key is not the owner's current one. Returns `None` if a record
+    /// was put aside for the operator.
     fn owner_home(
         &self,
         verified: &VerifiedObject,
-        peer: &keys::PeerId,
-    ) -> Result<Home, ApplyError> {
+        (peer, origin): (&keys::PeerId, i64),
+    ) -> Result<Option<Home>, ApplyError> {
         let known = self.identity(&verified.object.owner)?;
         let home = match (&verified.record, known) {
-            (Some(record), Some(known)) => self.home_by_record(verified, record, &known)?,
+            (Some(record), Some(known)) => {
+                match self.home_by_record((verified, record), &known, (peer, origin))? {
+                    Some(home) => home,
+                    None => return Ok(None),
+                }
+            }
             (Some(record), None) => record.home(),
             (None, Some(known)) if known.frozen => {
                 return Err(Fault::Waits(Cause::Unfrozen(known.oid)).into());
@@ -346,54 +354,13 @@ impl<'e> GraphManager<'e> {
                 return Err(Fault::Waits(cause).into());
             }
         };
-        Ok(if home == self.this_node {
+        Ok(Some(if home == self.this_node {
             Home::Local
         } else if home == *peer {
             Home::Sender
         } else {
             Home::Elsewhere
-        })
-    }
-
-    /// The home of an identity for which a second record arrives. The record with the later key
-    /// applies; under one key, the one with the higher counter.
-    ///
-    /// Two homes under one key and counter freeze the identity, because a thief signed one of them
-    /// or the owner made a mistake. A later record that claims another home for a local identity
-    /// freezes it too.
-    fn home_by_record(
-        &self,
-        verified: &VerifiedObject,
-        record: &IdentityRecord,
-        known: &IdentityRow,
-    ) -> Result<keys::PeerId, ApplyError> {
-        if known.home == self.this_node && record.home() == self.this_node {
-            return Ok(self.this_node);
-        }
-        if record.chain().key_id() < known.key_id {
-            return Err(Fault::OldKey.into());
-        }
-        let chain = verified.object.first(identities::CHAIN);
-        let chain = chain.and_then(chain_in);
-        let both = self.known_chain(known)?.zip(chain);
-        if !both.is_some_and(|(known, chain)| chain.continues(&known)) {
-            return Err(Fault::ChainForked.into());
-        }
-        let claimed = record.precedence();
-        let present = (known.key_id, known.home_counter);
-        let contradicts = claimed == present && record.home() != known.home;
-        if contradicts || (known.home == self.this_node && claimed > present) {
-            self.freeze(known)?;
-            return Err(Fault::HomeConflict.into());
-        }
-        if known.frozen && record.chain().key_id() == known.key_id {
-            return Err(Fault::Waits(Cause::Unfrozen(known.oid)).into());
-        }
-        Ok(if claimed < present {
-            known.home
-        } else {
-            record.home()
-        })
+        }))
     }
 }
 

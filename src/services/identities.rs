@@ -6,10 +6,12 @@ use keys::{KeyChain, Oid, PeerId, SignedObject};
 
 use super::contacts::{self, ContactError};
 use super::people::{self, Person};
-use crate::graph::{self, GraphManager, IdentityProfile, SaveError, Saved, load_object};
+use crate::graph::{
+    self, ConfirmHomeError, GraphManager, IdentityProfile, SaveError, Saved, load_object,
+};
 use crate::schema::identities;
 use crate::state_engine::View;
-use crate::store::StoreError;
+use crate::store::{PendingHome, StoreError};
 
 /// A known identity, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct IdentityCard {
     /// Whether two homes were claimed for the identity. Its objects are then rejected until its key
     /// is rotated or the operator unfreezes it.
     pub frozen: bool,
+    /// A home that a record proves and that does not count yet.
+    pub pending_home: Option<PendingHome>,
 }
 
 /// Why an operation on an identity failed.
@@ -44,6 +48,9 @@ pub enum IdentityError {
     /// The name cannot be used, because it is also the petname on this node.
     #[error(transparent)]
     Name(#[from] ContactError),
+    /// The home was not confirmed.
+    #[error(transparent)]
+    Home(#[from] ConfirmHomeError),
     /// The write failed.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -113,6 +120,19 @@ pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), Ident
     Ok(graph.unfreeze(&identity)?)
 }
 
+/// Lets the home of an identity count that waits for the operator or for its day. `shown` is the
+/// home that the operator saw.
+pub fn confirm_home(
+    graph: &mut GraphManager<'_>,
+    identity: Oid,
+    shown: PeerId,
+) -> Result<(), IdentityError> {
+    if graph.tx().identity(&identity)?.is_none() {
+        return Err(IdentityError::Unknown(identity));
+    }
+    Ok(graph.confirm_home(&identity, &shown)?)
+}
+
 /// The profile of a local identity.
 fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<IdentityProfile, IdentityError> {
     if graph.keys().identity_chain(identity).is_none() {
@@ -146,6 +166,7 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
             key_id: row.key_id,
             retired: row.retired,
             frozen: row.frozen,
+            pending_home: view.rows.pending_home(&parent.oid)?,
         });
     }
     cards.sort_by_key(|card| (!card.is_local, card.person.oid));

@@ -66,7 +66,9 @@ impl StateEngine {
                 self.accept(now, &invitation)?;
                 return Ok(true);
             }
-            return Ok(self.pull_overruled(now)? || self.pull_unbanned(now)?);
+            return Ok(self.move_due_home(now)?
+                || self.pull_overruled(now)?
+                || self.pull_unbanned(now)?);
         };
         self.trace = TraceId(0);
         match next.work {
@@ -93,6 +95,15 @@ impl StateEngine {
             }
         }?;
         Ok(true)
+    }
+
+    /// Lets a home count that waited for its day. Returns `false` if none is due.
+    fn move_due_home(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.store.rows().next_due_home(now)?.is_none() {
+            return Ok(false);
+        }
+        self.trace = TraceId(0);
+        self.write(now, |graph| graph.move_due_home())
     }
 
     /// Notes one portion of a scope whose deletion was overruled. Returns `false` if none is due.

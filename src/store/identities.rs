@@ -9,7 +9,7 @@ use super::columns::fixed;
 use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
-use crate::op_context::PubkeyAttrId;
+use crate::op_context::{PubkeyAttrId, Timestamp};
 
 /// An identity or server whose record was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +38,13 @@ pub struct IdentityRow {
     pub home_since_seq: u64,
     /// Highest id of a scope at that write. Later scopes hold nothing from before it.
     pub home_since_scope: ScopeId,
+    /// Time of its last move, as this node learned it; 0: none.
+    pub home_moved_at: Timestamp,
 }
 
 const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, \
-                       home_counter, retired, frozen, home_since_seq, home_since_scope";
+                       home_counter, retired, frozen, home_since_seq, home_since_scope, \
+                       home_moved_at";
 
 fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     Ok(IdentityRow {
@@ -56,6 +59,7 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
         frozen: row.get(8)?,
         home_since_seq: row.get(9)?,
         home_since_scope: ScopeId(row.get(10)?),
+        home_moved_at: Timestamp(row.get(11)?),
     })
 }
 
@@ -134,7 +138,7 @@ impl WriteTx<'_> {
             "writing an identity",
             &format!(
                 "INSERT OR REPLACE INTO identity ({COLUMNS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
             ),
         )?;
         statement.execute((
@@ -149,6 +153,7 @@ impl WriteTx<'_> {
             row.frozen,
             row.home_since_seq,
             row.home_since_scope.0,
+            row.home_moved_at.0,
         ))?;
         Ok(())
     }

@@ -36,10 +36,30 @@ CREATE TABLE identity (
   frozen         INTEGER NOT NULL DEFAULT 0, -- 1: two homes with one counter; objects are refused
   home_since_seq   INTEGER NOT NULL DEFAULT 0, -- change_seq of the write that noted this home;
                                               -- 0: its node had no session before
-  home_since_scope INTEGER NOT NULL DEFAULT 0 -- highest id of a scope at that write
+  home_since_scope INTEGER NOT NULL DEFAULT 0, -- highest id of a scope at that write
+  home_moved_at    INTEGER NOT NULL DEFAULT 0 -- time of its last move as this node learned it;
+                                              -- 0: none
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_home   ON identity (home_peer);
 CREATE INDEX identity_pubkey ON identity (pubkey_attr_id);
+
+-- Homes that records prove and that do not count yet. At most one of each identity.
+CREATE TABLE pending_home (
+  identity_oid BLOB    NOT NULL PRIMARY KEY,
+  home_peer    BLOB    NOT NULL,
+  key_number   INTEGER NOT NULL,      -- number of the identity's key that signed the record
+  home_counter INTEGER NOT NULL,
+  due_at       INTEGER,               -- time from which it counts, because the identity moved on
+                                      -- the day before; its stored object is the record. NULL:
+                                      -- when the operator confirms it; the next three are the
+                                      -- record
+  peer_no      INTEGER REFERENCES peers (id), -- its sender
+  bytes        BLOB,
+  signature    BLOB,
+  at           INTEGER NOT NULL       -- time of its arrival
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pending_home_due  ON pending_home (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX pending_home_peer ON pending_home (home_peer) WHERE due_at IS NULL;
 
 -- Scopes: each object is in exactly one, which never changes. Rows 0 (local: never leaves this
 -- node) and 1 (public) always exist. Every other scope is a Parent of one app.

@@ -114,6 +114,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "peer_epoch",
         "peers",
         "pending",
+        "pending_home",
         "pull_again",
         "reader",
         "reclaimed_domain",

@@ -106,6 +106,7 @@ impl Scene {
         let record = self.bob.stored_objects()[&self.bob.identity].clone();
         let moved = StolenKeys::of(BOB).claim_home(&record, seed, 2, record.rev + 1);
         to.force(&self.alice, "identities", vec![moved]).unwrap();
+        self.alice.confirm_home(self.bob.identity, to);
         assert_eq!(self.alice.home_of(self.bob.identity), Some(to.peer_id()));
     }
 
@@ -177,6 +178,7 @@ fn home_that_was_not_asked_closes_the_scopes_of_an_identity_that_moves_to_it() {
     let record = scene.dave.stored_objects()[&scene.dave.identity].clone();
     let moved = StolenKeys::of(DAVE).claim_home(&record, BOB, 2, record.rev + 1);
     scene.bob.force(alice, "identities", vec![moved]).unwrap();
+    alice.confirm_home(scene.dave.identity, &scene.bob);
     alice.make("messages", 2, message(talk, "closed")).unwrap();
     assert!(!scene.texts().contains(&"closed".to_owned()));
     scene.end();

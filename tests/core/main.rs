@@ -19,6 +19,7 @@ mod feed;
 mod former_readers;
 mod frozen;
 mod garden;
+mod home_moves;
 mod hostile;
 mod larger_conversations;
 mod late_readers;

@@ -172,6 +172,7 @@ fn identity_that_moves_away_from_a_banned_node_is_pulled_again() {
     let record = alice.stored_objects()[&alice.identity].clone();
     let moved = StolenKeys::of(71).claim_home(&record, 72, 2, record.rev + 1);
     dave.force(&carol, "identities", vec![moved]).unwrap();
+    carol.confirm_home(alice.identity, &dave);
     assert_eq!(carol.home_of(alice.identity), Some(dave.peer_id()));
     carol.relay(&bob, MESSAGES);
     assert!(has(&carol, said));

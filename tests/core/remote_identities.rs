@@ -154,7 +154,7 @@ fn home_record_needs_a_higher_counter_and_a_conflict_freezes() {
             counter,
         )))]
     };
-    // A higher counter is a move, so Mallory's node may no longer send the identity.
+    // A higher counter is a move, which the new home has to send.
     let moved = elsewhere(5);
     scene.assert_refused(
         &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
@@ -209,6 +209,7 @@ fn stored_public_object_does_not_wait_when_its_old_home_sends_it_again() {
     let record = bob.stored_objects()[&bob.identity].clone();
     let moved = StolenKeys::of(71).claim_home(&record, 72, 2, record.rev + 1);
     dave.force(&alice, "identities", vec![moved]).unwrap();
+    alice.confirm_home(bob.identity, &dave);
     let bob = bob.into_setup().new_epoch(EpochReason::Restored).node();
     meet(&alice, &bob);
     alice.pull_all(&bob, "rides.offers");

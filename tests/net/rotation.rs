@@ -15,7 +15,7 @@ use postern::object::Value;
 use postern::schema::identities as attributes;
 use postern::services::identities;
 use postern::services::verdicts::{self, Reason};
-use postern::store::Verdict;
+use postern::store::{StoreError, Verdict};
 
 fn node(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
     LiveNode::start(net, name, seed)
@@ -305,9 +305,13 @@ async fn owner_recovers_a_stolen_identity_by_a_rotation() {
         .force(&bob, "identities", vec![claim.clone()])
         .unwrap();
     assert_eq!(
-        applied.written, 1,
-        "a claim under the current key is a valid move"
+        (applied.written, applied.rejected),
+        (0, 0),
+        "a claim under the current key waits for Bob's operator"
     );
+    let waits = bob.read(move |view| view.rows.pending_home(&id));
+    assert_eq!(waits.map(|waits| waits.home), Some(mallory.peer_id()));
+    bob.confirm_home(id, &mallory);
     let known = bob.read(move |view| view.rows.identity(&id)).unwrap();
     assert_eq!(
         (known.home, known.home_counter),
@@ -333,7 +337,16 @@ async fn owner_recovers_a_stolen_identity_by_a_rotation() {
         .unwrap();
     bob.pull_everything(&alice).await;
     let known = bob.read(move |view| view.rows.identity(&id)).unwrap();
+    assert_eq!(
+        (known.home, known.key_id),
+        (mallory.peer_id(), 1),
+        "the key counts at once, and the second home of a day waits"
+    );
+    bob.clock.advance_days(1);
+    bob.graph(|_| Ok::<_, StoreError>(())).unwrap();
+    let known = bob.read(move |view| view.rows.identity(&id)).unwrap();
     assert_eq!((known.home, known.home_counter, known.key_id), (us, 2, 1));
+    bob.pull_everything(&alice).await;
     assert_eq!(bob.stored_objects()[&rides[0]].rev, 2);
     for node in [alice, bob, mallory] {
         node.stop().await;

@@ -69,7 +69,13 @@ fn create(folder: &Folder, identities: &[(u8, &str, bool)]) {
 
 /// Removes what later versions add.
 fn remove_accounts(tables: &mut BTreeMap<String, Vec<Cells>>) {
-    for table in ["relayed_usage", "ended_ban", "accept", "invitation"] {
+    for table in [
+        "relayed_usage",
+        "ended_ban",
+        "accept",
+        "invitation",
+        "pending_home",
+    ] {
         assert_eq!(tables.remove(table).unwrap().len(), 0, "{table}");
     }
     let added = ["account", "relayed_objects", "relayed_bytes"];

@@ -11,7 +11,7 @@ use postern::graph::{GraphManager, SaveError, Saved, WriteRequest, load_object};
 use postern::object::{Attrs, Object, RightsList};
 use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
-use postern::services::messages;
+use postern::services::{identities, messages};
 use postern::state_engine::{CoreLimits, StateEngine, View};
 use postern::store::{FeedCursor, ParentRow, PeerRow, StoreError, WriteMode};
 
@@ -159,6 +159,13 @@ impl TestNode {
         let is_threaded = self.writer.is_some();
         while is_threaded && finish(self.engine.write(|core, now| core.settle_step(now))).unwrap() {
         }
+    }
+
+    /// The operator confirms that an identity moved to another node.
+    pub fn confirm_home(&self, identity: Oid, home: &Self) {
+        let home = home.peer_id();
+        self.graph(move |graph| identities::confirm_home(graph, identity, home))
+            .unwrap();
     }
 
     /// Runs one transaction.

@@ -92,6 +92,18 @@ impl TestNode {
         }
     }
 
+    /// Applies records of identities that another node relays.
+    pub fn take_records(&self, from: &TestNode, records: Vec<SignedObject>) {
+        let domain = "messages";
+        let last_seq = self.request(from, domain).last_seq;
+        let package = from.package(self, domain, (last_seq, last_seq + 1), Vec::new());
+        let bytes = package.sign(&from.keys, &features());
+        let package = self.verify_in(from, &bytes, &features()).unwrap();
+        let records = finish(self.engine.verify_objects(records)).unwrap();
+        let work = PackageWork::records(&package, records);
+        self.apply(work, &mut Relayed::default());
+    }
+
     fn finish_again(&self, from: &TestNode, domain: &str, again: PullAgain) {
         let (peer, domain) = (from.peer_id(), domain.to_owned());
         self.write(move |core, now| core.finish_pull_again(now, &peer, &domain, &again))
