@@ -4,7 +4,8 @@
 //! - [`codec`]: canonical CBOR, and the scan that runs before every decoder.
 //! - [`signing`]: signing contexts, strict verification, secret keys that cannot be printed.
 //! - [`cose`]: COSE_Sign1 (RFC 9052), the envelope of a package.
-//! - [`chain`]: genesis records and key events; [`home`]: home records.
+//! - [`chain`]: genesis records and key events; [`home`]: home records; [`address`]: address
+//!   records.
 //! - [`signed_object`]: an object's exact bytes with its owner's signature.
 //! - [`sealing`]: authenticated encryption of cookies and tickets, which only this node opens.
 //! - [`passphrase`]: the passphrase of the vault; [`kdf`]: the key derived from it; [`token`]: the
@@ -20,6 +21,7 @@
 //! form an acyclic import graph.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod backup;
 pub mod chain;
 pub mod codec;
@@ -42,6 +44,7 @@ pub mod signing;
 pub mod token;
 pub mod vault;
 
+pub use address::{AddressError, AddressRecord, VerifiedAddress};
 pub use backup::{BackupOpener, BackupSealer, OpeningReader, SealError, SealingWriter};
 pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
 pub use codec::{Limits, Malformed};

@@ -106,6 +106,9 @@ pub const SCOPES_NAMED_MAX: usize = 1024;
 /// Most stubs of a package, and most objects that a `fetch` names.
 pub const STUBS_MAX: usize = 1024;
 
+/// Most address records of one reply to `introduce`.
+pub const ADDRESS_RECORDS_MAX: usize = 64;
+
 /// Longest package, in bytes, envelope included. The message around the package fits the rest of a
 /// frame of [`FRAME_BYTES_MAX`].
 pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;

@@ -34,6 +34,10 @@ pub enum Context {
     HomeIdentity,
     /// Countersignature of a home record, by the node.
     HomeNode,
+    /// Signature of an address record, by the onion service's key.
+    AddressOnion,
+    /// Countersignature of an address record, by the node.
+    AddressNode,
     /// Digest of which an object's oid is made.
     Oid,
     /// Digest that names a rights list.
@@ -82,6 +86,8 @@ impl Context {
             Self::KeyEvent => (object_format, "key-event"),
             Self::HomeIdentity => (object_format, "home-identity"),
             Self::HomeNode => (object_format, "home-node"),
+            Self::AddressOnion => (object_format, "address-onion"),
+            Self::AddressNode => (object_format, "address-node"),
             Self::Oid => (object_format, "oid"),
             Self::Rights => (object_format, "rights"),
             Self::Object => (object_format, "object"),
@@ -290,6 +296,8 @@ mod tests {
             KeyEvent,
             HomeIdentity,
             HomeNode,
+            AddressOnion,
+            AddressNode,
             Oid,
             Rights,
             Object,
@@ -302,6 +310,8 @@ mod tests {
             "key-event",
             "home-identity",
             "home-node",
+            "address-onion",
+            "address-node",
             "oid",
             "rights",
             "object",

@@ -10,6 +10,7 @@ use rand::CryptoRng;
 use super::error::{UnknownIdentity, VaultError};
 use super::format::{self, FILE_BYTES_MAX, VaultHeader};
 use super::secrets::{Holder, IDENTITIES_MAX, Secrets};
+use crate::address::AddressRecord;
 use crate::backup::{BackupSealer, OpeningReader, SealError};
 use crate::chain::KeyChain;
 use crate::file_header::KeyParams;
@@ -237,6 +238,13 @@ impl KeyManager {
         let key = (holder.key_id(), &holder.current);
         let record = HomeRecord::sign(identity, key, node.chain.clone(), &node.current, counter);
         Ok(record)
+    }
+
+    /// Signs an address record: this node is reached at its onion service.
+    pub fn address_record(&self, counter: u64) -> AddressRecord {
+        let state = self.read();
+        let Secrets { node, onion, .. } = &state.secrets;
+        AddressRecord::sign(node.chain.clone(), &node.current, onion, counter)
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, ManagerState> {
