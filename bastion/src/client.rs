@@ -22,7 +22,9 @@ use tracing::Instrument as _;
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, HandshakeStep, Internal};
 use crate::frames::Session;
-use crate::handshake::{Admitted, AwaitChallenge, AwaitWelcome, HandshakeContext, Solving, Work};
+use crate::handshake::{
+    Admitted, AwaitChallenge, AwaitWelcome, DialTerms, HandshakeContext, Solving, Work,
+};
 use crate::messages::RefusalCode;
 use crate::policy::LocalProfile;
 use crate::puzzle::{Attempt, Nonce, Puzzle, solve};
@@ -78,6 +80,7 @@ impl Drop for SearchGuard {
 struct DialTarget<'t> {
     transport: &'t dyn Transport,
     onion: &'t OnionAddr,
+    terms: DialTerms,
     progress: DialProgressFn<'t>,
 }
 
@@ -106,6 +109,11 @@ impl Connector {
         self.0.admitted.load(Ordering::Relaxed)
     }
 
+    /// The terms for a node that the operator chose.
+    pub fn chosen_terms(&self) -> DialTerms {
+        DialTerms::chosen(self.config())
+    }
+
     /// Dials an onion service. Solves its challenge, or shows the `ticket` of an earlier admission.
     /// Fails when the server refuses, a step exceeds its deadline, or the challenge exceeds this
     /// client's limits.
@@ -116,9 +124,23 @@ impl Connector {
         ticket: Option<Ticket>,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(Session, Admitted), HandshakeError> {
+        let terms = self.chosen_terms();
+        self.dial_under(transport, (onion, terms), ticket, progress)
+            .await
+    }
+
+    /// [`Connector::dial`] under other terms than those of a node that the operator chose.
+    pub async fn dial_under(
+        &self,
+        transport: &dyn Transport,
+        (onion, terms): (&OnionAddr, DialTerms),
+        ticket: Option<Ticket>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Session, Admitted), HandshakeError> {
         let target = DialTarget {
             transport,
             onion,
+            terms,
             progress,
         };
         self.dial_target(&target, ticket)
@@ -211,6 +233,7 @@ impl Connector {
             let reply = self
                 .request(&mut session, &hello, HandshakeStep::Challenge)
                 .await;
+            let next = next.under(target.terms);
             match reply.and_then(|challenge| next.receive(&challenge)) {
                 Ok(solving) => return Ok((session, solving)),
                 Err(error) if attempt + 1 < self.config().attempts_max && is_retryable(&error) => {

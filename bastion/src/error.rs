@@ -159,6 +159,9 @@ pub enum HandshakeError {
         /// Protocol versions that the server supports, if it sent them.
         versions: Vec<u64>,
     },
+    /// Another node than the expected one serves the onion address.
+    #[error("another node answered at this onion address")]
+    AnotherNode,
     /// The policy of this node refused the peer.
     #[error("not admitted by this node's policy: {0}")]
     NotAdmitted(RefusalCode),
@@ -218,6 +221,7 @@ impl HandshakeError {
             Self::Busy | Self::Timeout(HandshakeStep::Decision) => Some(RefusalCode::Busy),
             Self::Internal(_) => Some(RefusalCode::Internal),
             Self::Dial(_)
+            | Self::AnotherNode
             | Self::Refused { .. }
             | Self::Evicted
             | Self::Timeout(_)

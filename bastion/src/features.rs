@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// A feature that this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
+    /// Members of a scope ask each other at which onion services the nodes of members are reached.
+    Introduce,
     /// A package also has objects that its sender received, and stubs.
     Relay,
     /// One request waits for changes of several domains: the session message `watch`.
@@ -22,11 +24,12 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 2] = [Self::Relay, Self::Watch];
+    pub const ALL: [Self; 3] = [Self::Introduce, Self::Relay, Self::Watch];
 
     /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Introduce => "introduce",
             Self::Relay => "relay",
             Self::Watch => "watch",
         }

@@ -43,7 +43,7 @@ pub use error::{
 pub use features::{BadFeatures, Feature, Features};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
 pub use gate::{Gate, GateStatus, HandshakeCounts};
-pub use handshake::Admitted;
+pub use handshake::{Admitted, DialTerms};
 pub use messages::RefusalCode;
 pub use policy::{AdmissionPolicy, Applicant, Decision, LocalProfile};
 pub use ticket::{Ticket, Tier};

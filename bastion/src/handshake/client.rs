@@ -9,17 +9,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keys::protocol::{NONCE_BYTES, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
-use keys::{Context, Digest, OnionAddr, Signature, codec};
+use keys::{Context, Digest, OnionAddr, PeerId, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::admitted::Admitted;
 use super::context::HandshakeContext;
 use super::signed_parts::{transcript, with_solution_parts};
 use crate::claims::{Claims, NodeProfile, claims_space, intersection, sorted};
+use crate::config::GateConfig;
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, Welcome};
 use crate::puzzle::{ChallengeBytes, Difficulty, Nonce, Puzzle};
 use crate::ticket::{Ticket, Tier};
+
+/// The tier, the work and the node that this node accepts for a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DialTerms {
+    /// How far the node is trusted.
+    pub tier: Tier,
+    /// Highest effort that this node solves, in evaluations at 13 inner bits.
+    pub effort_max: u64,
+    /// The node that must answer; none: whichever serves the onion address.
+    pub peer: Option<PeerId>,
+}
+
+impl DialTerms {
+    /// Those for a node that the operator chose: whichever serves the address is trusted.
+    pub fn chosen(config: &GateConfig) -> Self {
+        Self {
+            tier: Tier::Trusted,
+            effort_max: config.effort_accept_max,
+            peer: None,
+        }
+    }
+}
 
 /// Hashes for one evaluation at 13 inner bits, the default: 2^13.
 const USUAL_HASHES: u128 = 1 << 13;
@@ -28,6 +51,7 @@ const USUAL_HASHES: u128 = 1 << 13;
 pub struct AwaitChallenge {
     context: Arc<HandshakeContext>,
     onion: OnionAddr,
+    terms: DialTerms,
     ticket: Option<Ticket>,
 }
 
@@ -37,6 +61,7 @@ pub struct AwaitChallenge {
 pub struct Solving {
     context: Arc<HandshakeContext>,
     onion: OnionAddr,
+    terms: DialTerms,
     challenge: Challenge,
     /// Effort 0 means that the ticket replaces the work.
     difficulty: Difficulty,
@@ -66,6 +91,7 @@ impl Work {
 pub struct AwaitWelcome {
     context: Arc<HandshakeContext>,
     onion: OnionAddr,
+    terms: DialTerms,
     sync_domains: Vec<String>,
     pub(super) transcript: Digest,
     effort: u64,
@@ -96,12 +122,21 @@ impl AwaitChallenge {
             features: context.config.features.clone(),
             versions: vec![PROTOCOL_VERSION],
         });
+        let terms = DialTerms::chosen(&context.config);
         let next = Self {
             context,
             onion,
+            terms,
             ticket,
         };
         (hello.encode(), next)
+    }
+
+    /// Replaces the terms, which are [`DialTerms::chosen`] by default.
+    #[must_use]
+    pub fn under(mut self, terms: DialTerms) -> Self {
+        self.terms = terms;
+        self
     }
 
     /// Handles the challenge, or a refusal. Fails when the challenge exceeds this client's limits.
@@ -124,6 +159,7 @@ impl AwaitChallenge {
         let solving = Solving {
             context: self.context,
             onion: self.onion,
+            terms: self.terms,
             challenge,
             difficulty: Difficulty::of_cookie(&cookie).ok_or(Incompatibility::Algorithm)?,
             ticket,
@@ -158,8 +194,8 @@ impl Solving {
         let config = &self.context.config;
         let difficulty = self.difficulty.with_extra_doublings(extra_doublings);
         let asked = difficulty.effort.max(equivalent_effort(difficulty));
-        if asked > config.effort_accept_max {
-            let limit = config.effort_accept_max;
+        if asked > self.terms.effort_max {
+            let limit = self.terms.effort_max;
             return Err(Incompatibility::Effort { asked, limit });
         }
         if difficulty.inner_bits > config.inner_bits_accept_max {
@@ -201,6 +237,7 @@ impl Solving {
         let awaiting = AwaitWelcome {
             context: self.context,
             onion: self.onion,
+            terms: self.terms,
             sync_domains,
             transcript: transcript(&challenge, &solution),
             effort: difficulty.effort,
@@ -231,6 +268,9 @@ impl AwaitWelcome {
         if claims.onion != self.onion {
             return Err(Misbehaviour::OnionNotDialled.into());
         }
+        if self.terms.peer.is_some_and(|peer| peer != claims.peer_id()) {
+            return Err(HandshakeError::AnotherNode);
+        }
         let ticket_bytes: &[u8] = ticket.as_deref().map_or(&[], |ticket| ticket);
         let signed: [&[u8]; 5] = [
             self.transcript.as_bytes(),
@@ -250,7 +290,7 @@ impl AwaitWelcome {
             claims,
             domains,
             features,
-            tier: Tier::Trusted,
+            tier: self.terms.tier,
             ticket: Ticket::from_bytes(ticket_bytes),
             we_dialled: true,
             effort: self.effort,

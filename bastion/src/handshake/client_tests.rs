@@ -5,12 +5,14 @@ use keys::{Context, Digest, SchemaDigest, SecretKey, Signature, SignedObject};
 
 use super::signed_parts::transcript;
 use super::testing::{NOW, Side, alice_and_bob, check, easy, error};
+use super::{AwaitChallenge, DialTerms};
 use crate::claims::AppClaim;
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::features::{Feature, Features};
 use crate::messages::{Challenge, Cookie, HandshakeMessage, RefusalCode, Welcome};
 use crate::puzzle::Algorithm;
+use crate::ticket::Tier;
 
 #[test]
 fn both_sides_agree_on_claims_domains_and_effort() {
@@ -233,4 +235,55 @@ fn claims_leave_out_identities_that_do_not_fit_a_frame() {
     assert!(solution.len() <= 8192 && welcome.len() <= 8192);
     // As many as fit in the frame.
     assert_eq!((at_alice, at_bob), (5, 6));
+}
+
+#[test]
+fn terms_limit_the_effort_the_tier_and_the_node_that_answers() {
+    let config = GateConfig {
+        effort_base: 8,
+        inner_bits: 4,
+        ..GateConfig::default()
+    };
+    let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
+    let challenge = alice.challenge();
+    let terms = |effort_max, peer| DialTerms {
+        tier: Tier::Untrusted,
+        effort_max,
+        peer: Some(peer),
+    };
+    let begin = |terms| {
+        let (_, next) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
+        next.under(terms).receive(&challenge)
+    };
+    assert!(matches!(
+        error(begin(terms(7, alice.peer_id()))),
+        HandshakeError::PeerIncompatible(Incompatibility::Effort { asked: 8, limit: 7 })
+    ));
+    let mut welcomed = |peer| {
+        let solving = begin(terms(8, peer)).unwrap();
+        let (solution, awaiting) = bob.finish(solving, 0);
+        let verified = alice.verify_solution(&solution, NOW).unwrap();
+        awaiting.receive(&alice.welcome(verified).0)
+    };
+    assert!(matches!(
+        error(welcomed(bob.peer_id())),
+        HandshakeError::AnotherNode
+    ));
+}
+
+#[test]
+fn node_that_is_dialled_under_terms_has_their_tier() {
+    let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
+    let terms = DialTerms {
+        tier: Tier::Untrusted,
+        effort_max: 1 << 20,
+        peer: Some(alice.peer_id()),
+    };
+    let challenge = alice.challenge();
+    let (_, next) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
+    let solving = next.under(terms).receive(&challenge).unwrap();
+    let (solution, awaiting) = bob.finish(solving, 0);
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
+    let admitted = awaiting.receive(&alice.welcome(verified).0).unwrap();
+    assert_eq!(admitted.tier(), Tier::Untrusted);
 }

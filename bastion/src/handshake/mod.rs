@@ -17,7 +17,7 @@ mod server;
 mod signed_parts;
 
 pub use admitted::Admitted;
-pub use client::{AwaitChallenge, AwaitWelcome, Solving, Work};
+pub use client::{AwaitChallenge, AwaitWelcome, DialTerms, Solving, Work};
 pub use context::{HandshakeContext, Moment, ServerState};
 pub use server::{
     AwaitHello, AwaitSolution, FirstMessage, PrecheckedSolution, ReservedSolution, Verified,

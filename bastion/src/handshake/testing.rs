@@ -165,7 +165,11 @@ impl Side {
         dialled: OnionAddr,
         extra_doublings: u8,
     ) -> (Vec<u8>, AwaitWelcome) {
-        let solving = self.accept(challenge, dialled).unwrap();
+        self.finish(self.accept(challenge, dialled).unwrap(), extra_doublings)
+    }
+
+    /// Solves an accepted challenge.
+    pub(super) fn finish(&self, solving: Solving, extra_doublings: u8) -> (Vec<u8>, AwaitWelcome) {
         let puzzle = solving.puzzle(extra_doublings).unwrap().unwrap();
         let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
         solving.solved(
