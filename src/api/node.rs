@@ -54,6 +54,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "identities": people.people().iter().map(show_person).collect::<Vec<_>>(),
             "more_identities": people.has_more(),
             "tier": peer.tier.as_str(),
+            "introduced": view.rows.introduction(&peer.peer_id)?.is_some(),
             "epoch": peer.epoch.to_hex(),
             "last_contact": peer.last_contact.0,
             "stored_objects": stored.objects,

@@ -93,9 +93,13 @@ fn show_peers(status: &Value) {
             .any(|session| text(session, "peer_id") == id);
         print("");
         print(format_args!(
-            "peer {}  {}, {}",
+            "peer {}  {}{}, {}",
             short(id),
             text(peer, "tier"),
+            match peer.get("introduced") {
+                Some(Value::Bool(true)) => ", introduced by members",
+                _ => "",
+            },
             if is_connected {
                 "connected"
             } else {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::{ApiArgs, ConversationArg};
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::invitation::{self, DecisionArgs};
+use super::invitation::{self, ADDRESS_SHOWN, DecisionArgs};
 use super::lookup::{find_conversation, find_identity, find_person, only_identity};
 use super::show::{label as person_label, list, number, print, print_json, text, title, utc};
 use crate::text::delimited;
@@ -156,6 +156,9 @@ async fn new(
         print_json(&made);
     } else {
         print(format_args!("conversation {}", text(&made, "oid")));
+        if participants.len() > 1 {
+            eprintln!("{ADDRESS_SHOWN}");
+        }
     }
     Ok(())
 }
@@ -301,6 +304,7 @@ async fn add(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(), Fa
             "Added {who}, who will read the whole history of the conversation."
         ));
     }
+    eprintln!("{ADDRESS_SHOWN}");
     Ok(())
 }
 

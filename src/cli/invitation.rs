@@ -8,6 +8,11 @@ use super::failure::Failure;
 use super::lookup::{find_identity, find_invitation};
 use super::show::{label as person_label, list, number, print, print_json, text, title, utc};
 
+/// The effect of taking part in a conversation of three or more.
+pub(super) const ADDRESS_SHOWN: &str = "\
+Members that accepted may learn this node's onion address and its listed identities.
+`sync.introduce = \"never\"` in the configuration prevents that.";
+
 /// The conversation that a command is about, and the identity that decides.
 #[derive(Debug, clap::Args)]
 pub(super) struct DecisionArgs {
@@ -86,6 +91,7 @@ pub(super) async fn accept(decision: &DecisionArgs) -> Result<(), Failure> {
         print_json(&done);
     } else {
         print("Accepted: the conversation is shown, and its members learn it.");
+        print(ADDRESS_SHOWN);
     }
     Ok(())
 }

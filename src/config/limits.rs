@@ -5,7 +5,7 @@
 
 use bastion::{Feature, Features, GateConfig};
 
-use super::settings::{AdmissionConfig, ApiConfig, SyncConfig};
+use super::settings::{AdmissionConfig, ApiConfig, IntroducePolicy, SyncConfig};
 use super::tables::Config;
 
 impl Config {
@@ -44,9 +44,16 @@ impl Config {
     /// The features that the node offers. One that does not pull relays nothing, because a push
     /// ends before a received object.
     fn features(&self) -> Features {
-        let pulls = self.sync.pull_interval_s > 0;
-        let all = Feature::ALL.into_iter();
-        all.filter(|it| pulls || *it != Feature::Relay).collect()
+        let is_offered = |feature: &Feature| match feature {
+            Feature::Introduce => self.introduces(),
+            Feature::Relay => self.sync.pull_interval_s > 0,
+            Feature::Watch => true,
+        };
+        Feature::ALL.into_iter().filter(is_offered).collect()
+    }
+
+    fn introduces(&self) -> bool {
+        self.sync.introduce == IntroducePolicy::Members
     }
 
     /// Limits of sessions and sync.
@@ -57,6 +64,7 @@ impl Config {
             push_interval_s: table.push_interval_s,
             pull_wait_s: table.pull_wait_s,
             dials_max: table.dials_max,
+            introduces: self.introduces(),
             outbox: self
                 .peers
                 .iter()
@@ -130,7 +138,16 @@ mod tests {
         let mut config = Config::default();
         config.sync.pull_interval_s = 0;
         let features = config.gate_config().features;
-        assert_eq!(features, Features::from_iter([Feature::Watch]));
+        let left = [Feature::Introduce, Feature::Watch];
+        assert_eq!(features, Features::from_iter(left));
+    }
+
+    #[test]
+    fn node_that_is_never_introduced_does_not_offer_the_feature() {
+        let mut config = Config::default();
+        config.sync.introduce = IntroducePolicy::Never;
+        assert!(!config.gate_config().features.has(Feature::Introduce));
+        assert!(!config.sync_config().introduces);
     }
 
     #[cfg(feature = "tor")]

@@ -24,7 +24,9 @@ mod transport;
 pub use self::docs::{new_file, reference};
 pub use self::keys::{Key, KeyType, TABLES, Table};
 pub use self::load::{ConfigError, FILE_NAME};
-pub use self::settings::{AdmissionConfig, ApiConfig, InvitationPolicy, Policy, SyncConfig};
+pub use self::settings::{
+    AdmissionConfig, ApiConfig, IntroducePolicy, InvitationPolicy, Policy, SyncConfig,
+};
 pub use self::tables::{
     AdmissionTable, ApiTable, Config, GateTable, LogConfig, LogFormat, NodeConfig, PeerConfig,
     QuotaTables, SyncTable, TrustedQuotaTable, UntrustedQuotaTable,

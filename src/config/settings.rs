@@ -51,6 +51,16 @@ pub enum InvitationPolicy {
     All,
 }
 
+/// Whether the node becomes known to the nodes of other members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntroducePolicy {
+    /// To those of members of conversations in which an identity of this node takes part.
+    Members,
+    /// Never.
+    Never,
+}
+
 /// Limits of the local HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiConfig {
@@ -145,6 +155,22 @@ pub struct SyncConfig {
     ///
     /// Default 1,800: a peer that returns is dialled within half an hour.
     pub backoff_s_max: u64,
+    /// Whether this node is introduced to the nodes of other members; see `[sync]` in
+    /// `docs/CONFIG.md`.
+    pub introduces: bool,
+    /// Time between two looks for members' nodes that this node does not know, in milliseconds.
+    ///
+    /// Default 15,000: short beside the time that members need to write.
+    pub introduce_look_ms: u64,
+    /// Longest delay of the first dial to a node that was introduced, in milliseconds. Chance
+    /// chooses the delay.
+    ///
+    /// Default 60,000: an observer of Tor traffic does not see which message caused the dial.
+    pub introduce_delay_ms_max: u64,
+    /// Longest time after which a peer is asked for the addresses of members again, in seconds.
+    ///
+    /// Default 3,600: a member may have returned.
+    pub introduce_repeat_s_max: u64,
     /// Whether chance shortens each delay, so that peers that failed together do not retry
     /// together.
     ///
@@ -208,6 +234,10 @@ impl SyncConfig {
         dials_max: 4,
         backoff_s_min: 30,
         backoff_s_max: 1800,
+        introduces: true,
+        introduce_look_ms: 15_000,
+        introduce_delay_ms_max: 60_000,
+        introduce_repeat_s_max: 3600,
         has_jitter: true,
     };
 

@@ -11,7 +11,9 @@ use bastion::GateConfig;
 use keys::{OnionAddr, PeerId};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::settings::{AdmissionConfig, ApiConfig, InvitationPolicy, Policy, SyncConfig};
+use super::settings::{
+    AdmissionConfig, ApiConfig, IntroducePolicy, InvitationPolicy, Policy, SyncConfig,
+};
 use super::transport::TransportConfig;
 use crate::toml_file::Problem;
 
@@ -115,6 +117,8 @@ pub struct SyncTable {
     pub pull_wait_s: u64,
     /// Which invitations are accepted without asking.
     pub accept: InvitationPolicy,
+    /// Whether the nodes of other members become known.
+    pub introduce: IntroducePolicy,
     /// Sessions at the same time.
     pub sessions_max: usize,
     /// Dials at the same time.
@@ -279,6 +283,7 @@ impl Default for SyncTable {
             push_interval_s: sync.push_interval_s,
             pull_wait_s: sync.pull_wait_s,
             accept: InvitationPolicy::Contacts,
+            introduce: IntroducePolicy::Members,
             sessions_max: sync.sessions_max,
             dials_max: sync.dials_max,
         }

@@ -5,7 +5,7 @@
 
 use std::num::NonZero;
 
-use keys::{Oid, SignedObject};
+use keys::{AddressError, AddressRecord, Oid, SignedObject, VerifiedAddress};
 
 use super::error::{CoreStopped, EngineError};
 use super::handle::{CoreHandle, Driver};
@@ -38,6 +38,17 @@ impl CoreHandle {
         Ok(self
             .spread(decoded, move |part| check_objects(part, &known))
             .await?)
+    }
+
+    /// Verifies the chains and the signatures of address records. Fails with the first fault.
+    pub async fn verify_addresses(
+        &self,
+        records: Vec<AddressRecord>,
+    ) -> Result<Result<Vec<VerifiedAddress>, AddressError>, CoreStopped> {
+        let verify =
+            |part: Vec<AddressRecord>| part.into_iter().map(AddressRecord::verify).collect();
+        let verified: Vec<_> = self.spread(records, verify).await?;
+        Ok(verified.into_iter().collect())
     }
 
     /// Runs `work` over parts of `items`, one part per core, and joins the results in order. An

@@ -338,6 +338,16 @@ pub fn known_server_chain(rows: &Rows<'_>, server: &Oid) -> Result<Option<KeyCha
         .ok_or(StoreError::Inconsistent("a node without a key chain"))
 }
 
+/// The key chain of an identity's home node, as its home record has it.
+pub fn home_chain(rows: &Rows<'_>, identity: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
+    let app = rows.apps().get(identities::APP);
+    let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+    let attrs = rows.attrs(app, identity.parent_id)?;
+    let home = attrs.iter().find(|(number, _)| *number == identities::HOME);
+    let home = home.and_then(|(_, home)| home_in(home));
+    Ok(home.map(|home| home.node))
+}
+
 fn stored_chain(
     rows: &Rows<'_>,
     app: &AppTable,

@@ -51,7 +51,7 @@ pub use counters::Counters;
 pub use error::{ApplyError, Fault, ObjectFault, SaveError};
 pub use fitting::Trial;
 pub use home::ConfirmHomeError;
-pub use identity::{IdentityProfile, known_server_chain};
+pub use identity::{IdentityProfile, home_chain, known_server_chain};
 pub use limits::{AcceptPolicy, GraphLimits};
 pub use load::load_object;
 pub use local::{Saved, WriteRequest};

@@ -227,6 +227,9 @@ impl RunningNode {
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }
+        if self.peers.config().introduces {
+            dialler.keep_introducing();
+        }
         let known = self.engine.read(|view| view.rows.peers()).await?;
         for peer in known.into_iter().filter(|peer| peer.tier == Tier::Trusted) {
             dialler.keep(peer.onion);

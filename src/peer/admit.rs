@@ -59,7 +59,12 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
             if graph.tx().is_banned(&peer, graph.now())? {
                 return Ok(Noted::Banned);
             }
-            if graph.save_server(&node, &chain)?.is_none() {
+            // A key that an address record revoked may be stolen, also where the node is new.
+            let record = graph.tx().address(&peer)?.map(|row| row.record());
+            let is_older = record
+                .transpose()?
+                .is_some_and(|it| !node.continues(&it.node));
+            if is_older || graph.save_server(&node, &chain)?.is_none() {
                 return Ok(Noted::ChainForked);
             }
             graph.save_peer(&PeerRow {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::{
-    Admitted, Connector, HandshakeError, Progress, RefusalCode, Session, Ticket, Transport,
+    Admitted, Connector, DialTerms, HandshakeError, Progress, RefusalCode, Session, Ticket,
+    Transport,
 };
 use keys::{OnionAddr, PeerId, TraceId, error_chain};
 use parking_lot::Mutex;
@@ -27,6 +28,9 @@ use super::service::SyncService;
 use crate::engine::EngineError;
 use crate::state_engine::ApplyPackageError;
 use crate::store::{LastPeerAt, StoreError};
+
+/// Most dials at the same time to nodes that were introduced.
+const INTRODUCTION_DIALS_MAX: usize = 2;
 
 /// Why a dial did not end in a session.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,8 @@ struct DiallerState {
     sync: SyncService,
     /// One permit for each dial in progress.
     slots: Semaphore,
+    /// The same for nodes that were introduced.
+    introduction_slots: Semaphore,
     /// Addresses that have a task which keeps a session open.
     kept: Mutex<BTreeSet<OnionAddr>>,
     /// One lock for each address that is being dialled.
@@ -126,6 +132,7 @@ impl Dialler {
             transport,
             sync,
             slots,
+            introduction_slots: Semaphore::new(INTRODUCTION_DIALS_MAX),
             kept,
             turns: Mutex::default(),
             underway: Mutex::default(),
@@ -144,9 +151,20 @@ impl Dialler {
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, PeerDialError> {
+        let terms = self.0.connector.chosen_terms();
+        self.dial_under(onion, terms, progress).await
+    }
+
+    /// [`Dialler::dial`] under other terms than those of a node that the operator chose.
+    pub(super) async fn dial_under(
+        &self,
+        onion: &OnionAddr,
+        terms: DialTerms,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Reached, PeerDialError> {
         let trace = TraceId(rand::random());
         let span = tracing::info_span!("dial", %onion, %trace);
-        self.dial_traced(trace, onion, progress)
+        self.dial_traced(trace, (onion, terms), progress)
             .instrument(span)
             .await
     }
@@ -154,7 +172,7 @@ impl Dialler {
     async fn dial_traced(
         &self,
         trace: TraceId,
-        onion: &OnionAddr,
+        (onion, terms): (&OnionAddr, DialTerms),
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, PeerDialError> {
         let turn = {
@@ -163,12 +181,13 @@ impl Dialler {
             turns.entry(*onion).or_default().clone()
         };
         let _turn = turn.lock().await;
-        let _slot = self
-            .0
-            .slots
-            .acquire()
-            .await
-            .map_err(|_| PeerDialError::Stopped)?;
+        // Nodes that the operator did not choose delay no others.
+        let slots = match terms.peer {
+            None => &self.0.slots,
+            Some(_) => &self.0.introduction_slots,
+        };
+        let slot = slots.acquire().await;
+        let _slot = slot.map_err(|_| PeerDialError::Stopped)?;
         let guard = DialGuard(&self.0.underway, *onion);
         let noting = |step| {
             guard.note(step);
@@ -177,7 +196,7 @@ impl Dialler {
         let (session, admitted) = tokio::select! {
             biased;
             () = self.0.stop.cancelled() => return Err(PeerDialError::Stopped),
-            result = self.dial_known(trace, onion, &noting) => result?,
+            result = self.dial_known(trace, (onion, terms), &noting) => result?,
         };
         tracing::info!(
             peer = %admitted.claims().peer_id(),
@@ -213,16 +232,21 @@ impl Dialler {
     async fn dial_known(
         &self,
         trace: TraceId,
-        onion: &OnionAddr,
+        (onion, terms): (&OnionAddr, DialTerms),
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(Session, Admitted), PeerDialError> {
         let (connector, transport) = (&self.0.connector, &*self.0.transport);
+        let target = (onion, terms);
         let met = self.met_at(onion).await?;
+        let is_expected = |met: &LastPeerAt| terms.peer.is_none_or(|peer| peer == met.peer_id);
+        let met = met.filter(is_expected);
         let ticket = met
             .as_ref()
             .and_then(|met| Ticket::from_bytes(met.ticket.as_ref()?));
         let shown = met.filter(|_| ticket.is_some());
-        let dialled = connector.dial(transport, onion, ticket, progress).await;
+        let dialled = connector
+            .dial_under(transport, target, ticket, progress)
+            .await;
         match (dialled, shown) {
             // The peer had banned this node, which revoked the ticket.
             (
@@ -238,7 +262,9 @@ impl Dialler {
                     .traced(trace)
                     .graph::<_, StoreError>(move |graph| graph.tx().put_ticket(&met.peer_id, None))
                     .await?;
-                Ok(connector.dial(transport, onion, None, progress).await?)
+                Ok(connector
+                    .dial_under(transport, target, None, progress)
+                    .await?)
             }
             (result, _) => Ok(result?),
         }
@@ -283,13 +309,7 @@ impl Dialler {
         }
         if self.0.kept.lock().insert(onion) {
             let this = self.clone();
-            self.0.tasks.spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = this.0.stop.cancelled() => {}
-                    () = this.keep_dialling(onion, pause_first) => {}
-                }
-            });
+            self.in_background(async move { this.keep_dialling(onion, pause_first).await });
         }
     }
 
@@ -330,6 +350,28 @@ impl Dialler {
             tracing::debug!(%onion, retry_s = pause.as_secs(), "dial will be retried");
             sleep(pause).await;
         }
+    }
+
+    /// The sync service that takes over the sessions.
+    pub(super) fn sync(&self) -> &SyncService {
+        &self.0.sync
+    }
+
+    /// The addresses with which a session is kept open.
+    pub(super) fn kept(&self) -> BTreeSet<OnionAddr> {
+        self.0.kept.lock().clone()
+    }
+
+    /// Runs `work` until it ends or the node stops.
+    pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     /// Waits for the end of every task; they end with the token `stop`.

@@ -11,10 +11,12 @@ use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec
 use serde::{Deserialize, Serialize};
 
 pub use self::fetch::{Fetch, FetchedBatch};
+pub use self::introduce::{Introduce, Introduced};
 pub use self::watch::{DomainKey, Watch};
 use crate::state_engine::PackageLimits;
 
 mod fetch;
+mod introduce;
 mod watch;
 
 /// A message between admitted peers.
@@ -49,6 +51,10 @@ pub enum SessionMessage {
     Fetch(Fetch),
     /// The reply to a fetch.
     Fetched(FetchedBatch),
+    /// Requests the address records of members of a scope. Only with [`Feature::Introduce`].
+    Introduce(Introduce),
+    /// The reply to such a request.
+    Introduced(Introduced),
     /// Waits for what changes in any of several domains. Only with [`Feature::Watch`].
     Watch(Watch),
     /// The reply to a watch without changes.
@@ -219,6 +225,7 @@ impl SessionMessage {
     pub fn feature(&self) -> Option<Feature> {
         match self {
             Self::Fetch(_) | Self::Fetched(_) => Some(Feature::Relay),
+            Self::Introduce(_) | Self::Introduced(_) => Some(Feature::Introduce),
             Self::Watch(_) | Self::Unchanged(_) => Some(Feature::Watch),
             _ => None,
         }
@@ -235,6 +242,7 @@ impl SessionMessage {
             Self::Epoch(_) | Self::Heard(_) => |it| matches!(it, Self::Noted(_) | Self::Refused(_)),
             Self::Reclaim(_) => |it| matches!(it, Self::Reclaimed(_) | Self::Refused(_)),
             Self::Fetch(_) => |it| matches!(it, Self::Fetched(_) | Self::Refused(_)),
+            Self::Introduce(_) => |it| matches!(it, Self::Introduced(_) | Self::Refused(_)),
             Self::Watch(_) => {
                 |it| matches!(it, Self::Package(_) | Self::Unchanged(_) | Self::Refused(_))
             }
@@ -246,6 +254,7 @@ impl SessionMessage {
             | Self::Noted(_)
             | Self::Reclaimed(_)
             | Self::Fetched(_)
+            | Self::Introduced(_)
             | Self::Unchanged(_)
             | Self::Pong(_)
             | Self::Bye(_) => |_| false,
@@ -286,6 +295,7 @@ impl SessionMessage {
         }
         let (text, bytes_max) = match &message {
             Self::Fetch(fetch) => (&fetch.domain, NAME_BYTES_MAX),
+            Self::Introduce(introduce) => (&introduce.domain, NAME_BYTES_MAX),
             Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
             Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
             Self::Refused(refused) => (&refused.code, CODE_BYTES_MAX),

@@ -8,8 +8,8 @@
 //!   pulled once more. `outbox`: pushes that a commit causes.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
-//! - [`dialler`]: outgoing sessions. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`:
-//!   limits. `end_code`: why a session ends.
+//! - [`dialler`]: outgoing sessions. `introducer`: those with nodes of members. `end_code`: why a
+//!   session ends. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`: limits.
 //!
 //! Inputs are streams that the gate has admitted; the core gets nothing that was not verified.
 //! Invariants: at most one live session per peer; every task of a session ends with it.
@@ -26,6 +26,7 @@ mod fetch;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod handshake_testing;
+mod introducer;
 #[cfg(test)]
 pub(crate) mod log_testing;
 mod maintenance;

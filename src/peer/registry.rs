@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bastion::{Admitted, Tier};
+use bastion::{Admitted, Feature, Tier};
 use keys::{BootId, OnionAddr, PeerId};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ impl LiveSession {
             boot_id: claims.boot_id,
             we_dialled: admitted.we_dialled(),
             onion: claims.onion,
-            priority: priority(admitted.effort()),
+            priority: priority_of(admitted),
             arrival,
             probing: false,
         }
@@ -96,6 +96,15 @@ impl LiveSession {
             priority: self.priority,
             arrival: self.arrival,
         }
+    }
+}
+
+/// The priority of a session. The peer of one that this node dialled did no work, so that an
+/// introduced peer evicts no other.
+fn priority_of(admitted: &Admitted) -> u64 {
+    match admitted.we_dialled() && admitted.tier() == Tier::Untrusted {
+        true => 0,
+        false => priority(admitted.effort()),
     }
 }
 
@@ -222,6 +231,14 @@ impl SessionRegistry {
             .get(peer)
             .filter(|session| !session.is_over())
             .cloned()
+    }
+
+    /// The live sessions whose peers also offer a feature, by peer.
+    pub(super) fn sessions_with(&self, feature: Feature) -> Vec<LiveSession> {
+        let sessions = self.0.sessions.lock();
+        let live = sessions.values().filter(|session| !session.is_over());
+        let offers = |session: &&LiveSession| session.handle.features().has(feature);
+        live.filter(offers).cloned().collect()
     }
 
     /// The live sessions, by peer.

@@ -158,6 +158,7 @@ impl RequestServer {
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
             SessionMessage::Reclaim(request) => self.reclaim(session, request, &turns.build).await,
             SessionMessage::Fetch(request) => self.fetch(session, request, &turns.build).await,
+            SessionMessage::Introduce(request) => self.introduce(session, request).await,
             // The session passes on nothing else.
             _ => Err(refused(0, "internal")),
         };
@@ -411,6 +412,7 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
 }
 
 mod fetch;
+mod introduce;
 #[cfg(test)]
 mod reclaim_tests;
 #[cfg(test)]

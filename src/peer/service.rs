@@ -22,6 +22,7 @@ use super::elsewhere::Elsewhere;
 use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::outbox::keep_emptying_outbox;
+use super::processor_budget::ProcessorBudget;
 use super::pull::{PullOutcome, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::recover::keep_recovering;
@@ -77,6 +78,11 @@ impl SyncService {
     /// Limits and intervals of all sessions.
     pub fn config(&self) -> &SyncConfig {
         &self.0.config
+    }
+
+    /// The processor time of all peers.
+    pub(super) fn budget(&self) -> &ProcessorBudget {
+        self.0.server.budget()
     }
 
     /// The live sessions.

@@ -229,12 +229,16 @@ fn classify(message: &SessionMessage) -> MessageClass {
         SessionMessage::Refused(refusal) => MessageClass::Reply(refusal.id),
         SessionMessage::Reclaimed(batch) => MessageClass::Reply(batch.id),
         SessionMessage::Fetched(batch) => MessageClass::Reply(batch.id),
+        SessionMessage::Introduced(reply) => MessageClass::Reply(reply.id),
         SessionMessage::Noted(reply)
         | SessionMessage::Unchanged(reply)
         | SessionMessage::Pong(reply) => MessageClass::Reply(reply.id),
         SessionMessage::Pull(pull) => MessageClass::Request(pull.id, RequestKind::Metered),
         SessionMessage::Watch(watch) => MessageClass::Request(watch.id, RequestKind::Metered),
         SessionMessage::Fetch(request) => MessageClass::Request(request.id, RequestKind::Metered),
+        SessionMessage::Introduce(request) => {
+            MessageClass::Request(request.id, RequestKind::Metered)
+        }
         SessionMessage::Reclaim(request) => MessageClass::Request(request.id, RequestKind::Metered),
         SessionMessage::Push(push) => MessageClass::Request(push.id, RequestKind::Push),
         SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {

@@ -5,6 +5,7 @@
 //! commit order is `change_seq` order, because there is one writer. Tested in `tests.rs` and beside
 //! each file.
 
+mod addresses;
 mod answers;
 mod app_schema;
 mod app_tables;
@@ -58,6 +59,7 @@ mod version;
 mod waiting;
 mod write_mode;
 
+pub use addresses::{AddressRow, INTRODUCTIONS_MAX, Introduction};
 pub use answers::{Leave, MemberAnswer};
 pub use app_schema::{StoredSchema, stored_schemas};
 pub use app_tables::{AppTable, Apps};

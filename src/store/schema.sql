@@ -161,6 +161,29 @@ CREATE INDEX invitation_declined ON invitation (scope_id) WHERE state = 'decline
 CREATE INDEX invitation_due   ON invitation (at) WHERE state = 'due';
 CREATE INDEX invitation_held  ON invitation (scope_id) WHERE state = 'held';
 
+-- Address records of the nodes of other members, at most 1,024, and 256 for each owner of scopes.
+CREATE TABLE address (
+  peer_id BLOB    NOT NULL PRIMARY KEY,
+  record  BLOB    NOT NULL,           -- a list of one record (docs/PROTOCOL.md 5.8)
+  onion   BLOB    NOT NULL,           -- public key of the node's onion service
+  key_id  INTEGER NOT NULL,           -- number of the node's key that signed
+  counter INTEGER NOT NULL,
+  scope_owner BLOB NOT NULL,          -- owner of the scope by which the record came
+  at      INTEGER NOT NULL            -- time at which the record was taken
+) STRICT, WITHOUT ROWID;
+CREATE INDEX address_owner ON address (scope_owner, at);
+
+-- Nodes of other members that this node dials by itself, at most 256.
+CREATE TABLE introduction (
+  peer_id     BLOB    NOT NULL PRIMARY KEY,
+  scope_id    INTEGER NOT NULL REFERENCES scope (id), -- an identity of both nodes takes part in it
+  scope_owner BLOB    NOT NULL,       -- the dials are counted to this identity
+  begun_at    INTEGER NOT NULL,
+  next_at     INTEGER NOT NULL,       -- time of the next dial
+  failures    INTEGER NOT NULL,       -- since the last session
+  reached_at  INTEGER                 -- time of the last session that was dialled; NULL: none
+) STRICT, WITHOUT ROWID;
+
 -- Derived: the identities that may read each scope. GraphManager writes it.
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,

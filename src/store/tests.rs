@@ -91,6 +91,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
     let store = folder.open(&["identities", "messages"]).unwrap();
     let expected = [
         "accept",
+        "address",
         "api_token",
         "app",
         "app_identities_attr",
@@ -105,6 +106,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "ended_scope",
         "epoch",
         "identity",
+        "introduction",
         "invitation",
         "leave",
         "list_named",

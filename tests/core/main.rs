@@ -21,6 +21,8 @@ mod frozen;
 mod garden;
 mod home_moves;
 mod hostile;
+mod introduction_dials;
+mod introductions;
 mod larger_conversations;
 mod late_readers;
 mod leaving;

@@ -14,6 +14,7 @@ mod deadlines;
 mod forked_node;
 mod hostile_restore;
 mod hostile_sessions;
+mod introductions;
 mod late_domains;
 mod protocol_forms;
 mod protocol_session;

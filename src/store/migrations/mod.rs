@@ -35,6 +35,7 @@ const STEPS: &[&str] = &[
     include_str!("to_version_7.sql"),
     include_str!("to_version_8.sql"),
     include_str!("to_version_9.sql"),
+    include_str!("to_version_10.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.

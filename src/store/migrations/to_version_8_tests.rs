@@ -64,7 +64,13 @@ fn scopes_of_version_7_stay_visible_without_an_invitation() {
     drop(new.open(APPS).unwrap());
     assert_eq!(tables(&old.file()), tables(&new.file()));
     let mut after = rows(&old.file());
-    for table in ["accept", "invitation", "pending_home"] {
+    for table in [
+        "accept",
+        "address",
+        "introduction",
+        "invitation",
+        "pending_home",
+    ] {
         assert_eq!(after.remove(table).unwrap().len(), 0, "{table}");
     }
     // The first start notes the text of each app.

@@ -28,13 +28,16 @@ impl RawClient {
 
     /// [`RawClient::new`] with the feature `watch`.
     pub fn watching(seed: u64) -> Self {
-        let features = Features::from_iter([Feature::Watch]);
-        Self::with_features(seed, two_domains(boot_id(seed, 0)), features)
+        Self::offering(seed, Features::from_iter([Feature::Watch]))
     }
 
     /// [`RawClient::new`] with the feature `relay`.
     pub fn relaying(seed: u64) -> Self {
-        let features = Features::from_iter([Feature::Relay]);
+        Self::offering(seed, Features::from_iter([Feature::Relay]))
+    }
+
+    /// [`RawClient::new`] with these features.
+    pub fn offering(seed: u64, features: Features) -> Self {
         Self::with_features(seed, two_domains(boot_id(seed, 0)), features)
     }
 

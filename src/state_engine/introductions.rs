@@ -1,0 +1,418 @@
+//! Introductions: which address records this node takes, and which members' nodes it dials by
+//! itself (docs/DECISIONS.md 10).
+//!
+//! Inputs are verified records and the places of [`View::meeting_places`]; outputs are rows and the
+//! dials that are due. Invariants: a record is taken only for the home in this node's own record of
+//! an identity. The dials of a day are bounded for each owner of scopes, because one owner can
+//! found any number of scopes. Tested in `tests/core/introductions.rs`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::{Oid, OnionAddr, PeerId, VerifiedAddress, codec};
+use rand::RngExt as _;
+
+use super::engine::StateEngine;
+use super::places::MeetingPlace;
+use super::view::View;
+use crate::graph::{home_chain, known_server_chain};
+use crate::op_context::Timestamp;
+use crate::store::{
+    AddressRow, INTRODUCTIONS_MAX, Introduction, Rows, ScopeId, StoreError, Verdict, WriteTx,
+};
+
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+/// Introductions that begin in a day for one owner of scopes.
+const OWNER_DAY_MAX: usize = 8;
+/// Introductions that begin in a day.
+const DAY_MAX: usize = 32;
+/// Introductions that are kept for one owner of scopes.
+const OWNER_MAX: usize = 32;
+/// Most dials that one look returns.
+const DIALS_MAX: usize = 2;
+/// Failed dials after which a node that was never reached gives way to others.
+const TRIES_MAX: u32 = 3;
+/// Seconds by which the counter of an address record may be ahead of this node's clock.
+const AHEAD_S_MAX: u64 = 24 * 60 * 60;
+/// Sessions with introduced nodes at the same time.
+const LIVE_MAX: usize = 32;
+/// Duration of a session after which a node counts as reliable again.
+const STABLE_MS: u64 = 60 * MINUTE_MS;
+/// Longest pause between two dials of a node that was reached, in milliseconds.
+const REACHED_PAUSE_MS_MAX: u64 = 4 * 60 * MINUTE_MS;
+/// Hours between two dials of a node that was never reached, by the number of failures.
+const UNREACHED_PAUSES_H: [u64; 7] = [1, 4, 12, 24, 48, 96, 168];
+/// Time after which an address record is deleted.
+const KEPT_MS: u64 = 30 * DAY_MS;
+
+/// Facts about sessions by which dials are planned.
+#[derive(Debug, Clone, Default)]
+pub struct DialFacts {
+    /// The nodes that have a session.
+    pub live: BTreeSet<PeerId>,
+    /// The addresses at which the operator keeps sessions.
+    pub kept: BTreeSet<OnionAddr>,
+    /// Longest delay of a first dial, in milliseconds.
+    pub delay_ms_max: u64,
+}
+
+/// A dial to a node that other members introduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntroductionDial {
+    /// The node that must answer.
+    pub peer: PeerId,
+    /// Its onion service.
+    pub onion: OnionAddr,
+}
+
+/// The result of such a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntroductionOutcome {
+    /// A session began.
+    Reached,
+    /// No session began.
+    Failed,
+    /// Another node serves the onion address.
+    AnotherNode,
+}
+
+impl View<'_> {
+    /// Whether this node may dial a node without the operator's request.
+    pub fn may_introduce(&self, node: &PeerId, now: Timestamp) -> Result<bool, StoreError> {
+        may_introduce(&self.rows, node, now)
+    }
+}
+
+/// Whether no verdict keeps a node out, and the operator does not keep a session with it.
+fn may_introduce(rows: &Rows<'_>, node: &PeerId, now: Timestamp) -> Result<bool, StoreError> {
+    let verdict = rows.verdict(node)?.filter(|row| row.holds(now));
+    let is_kept_out = verdict.is_some_and(|row| row.verdict != Verdict::Approved);
+    let known = rows.peer(node)?;
+    Ok(!is_kept_out && known.is_none_or(|known| known.tier == bastion::Tier::Untrusted))
+}
+
+impl StateEngine {
+    /// Takes the address records whose nodes are homes of members of a scope. Returns how many were
+    /// new.
+    pub fn take_addresses(
+        &mut self,
+        now: Timestamp,
+        scope: ScopeId,
+        records: &[VerifiedAddress],
+    ) -> Result<usize, StoreError> {
+        let (Some(place), _) = self.view().meeting_place(scope)? else {
+            return Ok(0);
+        };
+        let members = place.members.iter();
+        let homes: BTreeMap<_, _> = members.map(|it| (it.home, it.identity)).collect();
+        self.store.transaction(|tx| {
+            let mut taken = 0;
+            for record in records {
+                let node = record.node();
+                let Some(identity) = homes.get(&node) else {
+                    continue;
+                };
+                if !tx.is_banned(&node, now)? && is_later(tx, record, identity, now)? {
+                    tx.put_address(&AddressRow {
+                        peer: node,
+                        record: codec::encode(&[record.record()]),
+                        onion: record.onion(),
+                        key_id: record.order().0,
+                        counter: record.order().1,
+                        scope_owner: place.owner,
+                        at: now,
+                    })?;
+                    taken += 1;
+                }
+            }
+            tx.remove_addresses_before(Timestamp(now.0.saturating_sub(KEPT_MS)))?;
+            Ok(taken)
+        })
+    }
+
+    /// Begins introductions to the nodes of the members of `places`, within the bounds of a day.
+    /// Returns the dials that are due.
+    pub fn plan_introductions(
+        &mut self,
+        now: Timestamp,
+        places: &[MeetingPlace],
+        facts: &DialFacts,
+    ) -> Result<Vec<IntroductionDial>, StoreError> {
+        let candidates = {
+            let view = self.view();
+            let mut candidates = Candidates::default();
+            for place in places {
+                for member in &place.members {
+                    if onion_of(&view, &member.home, facts, now)?.is_some() {
+                        candidates.add(place, member.home);
+                    }
+                }
+            }
+            candidates
+        };
+        self.begin_introductions(now, candidates, facts.delay_ms_max)?;
+        self.due_introductions(now, facts)
+    }
+
+    fn begin_introductions(
+        &mut self,
+        now: Timestamp,
+        mut candidates: Candidates,
+        delay_ms_max: u64,
+    ) -> Result<(), StoreError> {
+        let rows = self.store.rows().introductions()?;
+        let mut counts = Counts::new(&rows, now);
+        for row in &rows {
+            candidates.remove(&row.peer);
+        }
+        let mut unreached: Vec<_> = rows.iter().filter(|row| is_unreached(row)).collect();
+        unreached.sort_by_key(|row| Reverse(row.begun_at));
+        let (mut begun, mut removed) = (Vec::new(), Vec::new());
+        while let Some((owner, peer, place)) = candidates.draw(&counts, &mut *self.rng) {
+            counts.add(owner);
+            candidates.remove(&peer);
+            if rows.len() + begun.len() >= INTRODUCTIONS_MAX + removed.len() {
+                removed.extend(unreached.pop().map(|row| row.peer));
+            }
+            let delay = self.rng.random_range(0..=delay_ms_max);
+            begun.push(Introduction {
+                peer,
+                scope: place,
+                scope_owner: owner,
+                begun_at: now,
+                next_at: Timestamp(now.0.saturating_add(delay)),
+                failures: 0,
+                reached_at: None,
+            });
+        }
+        if begun.is_empty() {
+            return Ok(());
+        }
+        self.store.transaction(|tx| {
+            let mut removed = removed.iter();
+            removed.try_for_each(|peer| tx.remove_introduction(peer))?;
+            begun.iter().try_for_each(|row| tx.put_introduction(row))
+        })
+    }
+
+    /// The dials that are due. Introductions that no scope wants any more end, but count for the
+    /// rest of their first day.
+    fn due_introductions(
+        &mut self,
+        now: Timestamp,
+        facts: &DialFacts,
+    ) -> Result<Vec<IntroductionDial>, StoreError> {
+        let rows = self.store.rows().introductions()?;
+        let live = rows.iter().filter(|row| facts.live.contains(&row.peer));
+        let dials_max = DIALS_MAX.min(LIVE_MAX.saturating_sub(live.count()));
+        // A time that is far ahead was written by another clock.
+        let is_time = |at: Timestamp| at <= now || at.0 > now.0.saturating_add(8 * DAY_MS);
+        let is_due = |row: &Introduction| is_time(row.next_at) && !facts.live.contains(&row.peer);
+        let (mut dials, mut changed) = (Vec::new(), Vec::new());
+        for row in rows.into_iter().filter(is_due) {
+            if dials.len() >= dials_max {
+                break;
+            }
+            let view = self.view();
+            let (place, _) = view.meeting_place(row.scope)?;
+            let is_wanted = place.is_some_and(|place| {
+                let mut members = place.members.iter();
+                members.any(|member| member.home == row.peer)
+            });
+            let onion = match is_wanted {
+                true => onion_of(&view, &row.peer, facts, now)?,
+                false => None,
+            };
+            let day_end = row.begun_at.min(now).0.saturating_add(DAY_MS);
+            let next_at = match onion {
+                Some(onion) => {
+                    let peer = row.peer;
+                    dials.push(IntroductionDial { peer, onion });
+                    // A node that stops during the dial does not dial again at once.
+                    now.0.saturating_add(10 * MINUTE_MS)
+                }
+                None => day_end,
+            };
+            let is_over = onion.is_none() && day_end <= now.0;
+            let next_at = Timestamp(next_at);
+            changed.push((is_over, Introduction { next_at, ..row }));
+        }
+        if !changed.is_empty() {
+            self.store.transaction(|tx| {
+                changed.iter().try_for_each(|(is_over, row)| match is_over {
+                    true => tx.remove_introduction(&row.peer),
+                    false => tx.put_introduction(row),
+                })
+            })?;
+        }
+        Ok(dials)
+    }
+
+    /// Stores the result of a dial, and the time of the next one.
+    pub fn note_introduction(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        outcome: IntroductionOutcome,
+    ) -> Result<(), StoreError> {
+        let Some(mut row) = self.store.rows().introduction(peer)? else {
+            return Ok(());
+        };
+        let was_short = row
+            .reached_at
+            .is_some_and(|at| now.0 < at.0.saturating_add(STABLE_MS));
+        if outcome == IntroductionOutcome::Reached {
+            // A node that ends its sessions at once costs a puzzle each time.
+            row.failures = if was_short {
+                row.failures.saturating_add(1)
+            } else {
+                0
+            };
+            row.reached_at = Some(now);
+        } else {
+            row.failures = row.failures.saturating_add(1);
+        }
+        let wait_ms = match row.reached_at {
+            Some(_) => ((10 * MINUTE_MS) << row.failures.min(5)).min(REACHED_PAUSE_MS_MAX),
+            None => {
+                let index = usize::try_from(row.failures).unwrap_or(usize::MAX).max(1) - 1;
+                let longest = UNREACHED_PAUSES_H.len() - 1;
+                let hours = UNREACHED_PAUSES_H.get(index.min(longest)).copied();
+                hours.unwrap_or(1) * 60 * MINUTE_MS
+            }
+        };
+        let wait_ms = self.rng.random_range(wait_ms / 2..=wait_ms);
+        row.next_at = Timestamp(now.0.saturating_add(wait_ms));
+        self.store.transaction(|tx| {
+            if outcome == IntroductionOutcome::AnotherNode {
+                tx.remove_address(peer)?;
+            }
+            tx.put_introduction(&row)
+        })
+    }
+}
+
+/// Whether a record follows all that is known of its node. The stored record, the home record of an
+/// identity and the last session each have a chain. A counter far ahead of this node's clock would
+/// outlast every later record.
+fn is_later(
+    tx: &WriteTx<'_>,
+    record: &VerifiedAddress,
+    identity: &Oid,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let (chain, (key_id, counter)) = (&record.record().node, record.order());
+    if counter > now.0 / 1000 + AHEAD_S_MAX {
+        return Ok(false);
+    }
+    let mut known = vec![known_server_chain(tx, &chain.oid())?];
+    if let Some(identity) = tx.identity(identity)? {
+        known.push(home_chain(tx, &identity)?);
+    }
+    if let Some(stored) = tx.address(&record.node())? {
+        if (key_id, counter) <= (stored.key_id, stored.counter) {
+            return Ok(false);
+        }
+        known.push(Some(stored.record()?.node));
+    }
+    Ok(known.iter().flatten().all(|known| chain.continues(known)))
+}
+
+/// The onion service at which this node dials a node by itself; none if it may not, or does not
+/// know the service.
+fn onion_of(
+    view: &View<'_>,
+    node: &PeerId,
+    facts: &DialFacts,
+    now: Timestamp,
+) -> Result<Option<OnionAddr>, StoreError> {
+    if facts.live.contains(node) || !view.may_introduce(node, now)? {
+        return Ok(None);
+    }
+    let onion = view.rows.address(node)?.map(|row| row.onion);
+    Ok(onion.filter(|onion| !facts.kept.contains(onion)))
+}
+
+/// Whether a node was dialled often enough and never reached.
+fn is_unreached(row: &Introduction) -> bool {
+    row.reached_at.is_none() && row.failures >= TRIES_MAX
+}
+
+/// Nodes that may be dialled, by the owners of the scopes.
+#[derive(Debug, Default)]
+struct Candidates(BTreeMap<Oid, BTreeMap<PeerId, ScopeId>>);
+
+impl Candidates {
+    fn add(&mut self, place: &MeetingPlace, node: PeerId) {
+        let nodes = self.0.entry(place.owner).or_default();
+        nodes.entry(node).or_insert(place.scope);
+    }
+
+    fn remove(&mut self, node: &PeerId) {
+        for nodes in self.0.values_mut() {
+            nodes.remove(node);
+        }
+        self.0.retain(|_, nodes| !nodes.is_empty());
+    }
+
+    /// Draws an owner for which an introduction may begin, then one of its nodes.
+    fn draw(
+        &self,
+        counts: &Counts,
+        rng: &mut (dyn rand::CryptoRng + Send),
+    ) -> Option<(Oid, PeerId, ScopeId)> {
+        let owners = self.0.iter();
+        let owners: Vec<_> = owners
+            .filter(|(owner, _)| counts.may_begin(owner))
+            .collect();
+        if owners.is_empty() {
+            return None;
+        }
+        let (owner, nodes) = owners.get(rng.random_range(0..owners.len()))?;
+        let node = nodes.iter().nth(rng.random_range(0..nodes.len()))?;
+        Some((**owner, *node.0, *node.1))
+    }
+}
+
+/// Introductions, counted by owner of scopes.
+#[derive(Debug, Default)]
+struct Counts {
+    kept: BTreeMap<Oid, usize>,
+    kept_all: usize,
+    day: BTreeMap<Oid, usize>,
+    day_all: usize,
+}
+
+impl Counts {
+    fn new(rows: &[Introduction], now: Timestamp) -> Self {
+        let mut counts = Self::default();
+        for row in rows {
+            let is_kept = !is_unreached(row);
+            counts.kept_all += usize::from(is_kept);
+            *counts.kept.entry(row.scope_owner).or_default() += usize::from(is_kept);
+            if row.begun_at.0.saturating_add(DAY_MS) > now.0 {
+                counts.day_all += 1;
+                *counts.day.entry(row.scope_owner).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Counts an introduction that began today.
+    fn add(&mut self, owner: Oid) {
+        *self.kept.entry(owner).or_default() += 1;
+        *self.day.entry(owner).or_default() += 1;
+        self.kept_all += 1;
+        self.day_all += 1;
+    }
+
+    fn may_begin(&self, owner: &Oid) -> bool {
+        let of = |counts: &BTreeMap<Oid, usize>| counts.get(owner).copied().unwrap_or(0);
+        self.kept_all < INTRODUCTIONS_MAX
+            && self.day_all < DAY_MAX
+            && of(&self.kept) < OWNER_MAX
+            && of(&self.day) < OWNER_DAY_MAX
+    }
+}
