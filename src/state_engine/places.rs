@@ -179,7 +179,9 @@ impl View<'_> {
             let invitation = self.rows.invitation(scope, identity)?;
             Ok::<_, StoreError>(invitation.is_some_and(|it| it.state.is_hidden()))
         };
-        if known.frozen || known.retired || (known.home == self.this_node() && is_hidden()?) {
+        // A thief of the identity's key may have named the home.
+        let is_disputed = known.frozen || self.rows.pending_home(identity)?.is_some();
+        if is_disputed || known.retired || (known.home == self.this_node() && is_hidden()?) {
             return Ok(None);
         }
         Ok(Some(known.home))

@@ -185,7 +185,8 @@ fn nodes_sync_messages_over_onion_services() {
     no_secrets_in_logs(&two);
 }
 
-/// C, which never meets B, gets what B wrote from A.
+/// C, which does not know B, gets what B wrote from A. Then A introduces both nodes, which reach
+/// each other without A.
 fn third_node_reads_b_through_a(two: &mut Two, folder: &Path, tor: &toml::Table, sync: &Value) {
     let config = config(&["identities", "messages"], sync, tor);
     let mut c = NodeProcess::init(binary(), folder, "Carol", &config);
@@ -223,6 +224,30 @@ fn third_node_reads_b_through_a(two: &mut Two, folder: &Path, tor: &toml::Table,
     c.until("C reads B", deadline, |node| {
         let mut read = inbox(node, c_identity).into_iter();
         read.any(|(_, body)| body == "Hi from B").then_some(())
+    });
+    let c_peer = c.get("/api/status")["peer_id"].clone();
+    two.b
+        .until("B is introduced to C", REACHABLE_DEADLINE, |node| {
+            let status = node.get("/api/status");
+            let mut sessions = status["sessions"].as_array()?.iter();
+            sessions.any(|it| it["peer_id"] == c_peer).then_some(())
+        });
+    let peers = two.b.get("/api/peers");
+    let mut peers = peers["peers"].as_array().unwrap().iter();
+    let c_there = peers.find(|peer| peer["peer_id"] == c_peer).unwrap();
+    assert_eq!(c_there["tier"], "untrusted", "{c_there}");
+    two.a.stop();
+    let body = json!({ "sender_identity_oid": two.b_identity, "body": "directly" });
+    assert!(
+        two.b
+            .api("POST", &said, Some(body))
+            .body
+            .get("oid")
+            .is_some()
+    );
+    c.until("C reads B without A", deadline, |node| {
+        let mut read = inbox(node, c_identity).into_iter();
+        read.any(|(_, body)| body == "directly").then_some(())
     });
     c.stop();
 }
@@ -378,7 +403,6 @@ fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
     );
     assert_eq!(two.b.get("/api/v1/rejects")["rejects"], json!([]));
     third_node_reads_b_through_a(&mut two, folder.path(), &tor, &sync);
-    two.a.stop();
     two.b.stop();
 }
 

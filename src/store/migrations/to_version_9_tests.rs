@@ -1,4 +1,5 @@
-//! A database of version 8 gets homes that wait, and loses nothing. No identity of it moved.
+//! A database of version 8 gets homes that wait, and loses nothing. No identity of it moved. One of
+//! version 9 gets introductions.
 
 use keys::{Oid, PeerId};
 use rusqlite::Connection;
@@ -21,7 +22,8 @@ INSERT INTO identity VALUES (x'01010101010101010101010101010101', 1, 2, 3, zerob
   zeroblob(32), 4, 0, 0, 5, 6);
 ";
 
-fn create(folder: &Folder) {
+/// A database of version 8, or of a later one to which `steps` lead.
+fn create(folder: &Folder, steps: &[&str]) {
     let connection = Connection::open(folder.file()).unwrap();
     for sql in [
         include_str!("version_5.sql"),
@@ -36,9 +38,13 @@ fn create(folder: &Folder) {
     }
     connection.execute_batch(ROWS_8).unwrap();
     to_version_7::run(&connection).unwrap();
+    for sql in steps {
+        connection.execute_batch(sql).unwrap();
+    }
     connection
         .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 8;"
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {};",
+            8 + steps.len()
         ))
         .unwrap();
 }
@@ -46,7 +52,7 @@ fn create(folder: &Folder) {
 #[test]
 fn identities_of_version_8_have_not_moved() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old);
+    create(&old, &[]);
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");
     let migration = store.migration().unwrap().clone();
@@ -62,6 +68,18 @@ fn identities_of_version_8_have_not_moved() {
         (5, Timestamp(0))
     );
     assert_eq!(store.rows().pending_home(&identity).unwrap(), None);
+    drop(store);
+    drop(new.open(APPS).unwrap());
+    assert_eq!(tables(&old.file()), tables(&new.file()));
+}
+
+#[test]
+fn database_of_version_9_has_introduced_no_node() {
+    let (old, new) = (Folder::new(), Folder::new());
+    create(&old, &[include_str!("to_version_9.sql")]);
+    let store = old.open(APPS).unwrap();
+    assert_eq!(store.migration().unwrap().from, 9);
+    assert_eq!(store.rows().introductions().unwrap(), []);
     drop(store);
     drop(new.open(APPS).unwrap());
     assert_eq!(tables(&old.file()), tables(&new.file()));

@@ -21,6 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use tokio::time::timeout;
 
 use super::hostile_stubs::Script;
+use super::introductions::{self, QUESTION_ID};
 use super::net::{SimNet, SimTransport};
 use super::scenario::{Feature, Scenario};
 use super::world::{World, folder};
@@ -33,6 +34,9 @@ use crate::values::ride;
 /// Time for which the hostile peer reads replies.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The replies of the hostile peer to packages, and to questions for addresses.
+type Replies = (Option<Script>, Vec<u8>);
+
 /// The hostile peer. Its core is used to sign, never to sync.
 pub(super) struct Mallory {
     pub(super) core: TestNode,
@@ -43,6 +47,8 @@ pub(super) struct Mallory {
     pub(super) received: Arc<Mutex<Vec<Oid>>>,
     /// The identities of others whose records it fetched.
     pub(super) records: Arc<Mutex<Vec<Oid>>>,
+    /// Number of addresses that it got for scopes of others.
+    pub(super) addresses: Arc<Mutex<usize>>,
 }
 
 impl Mallory {
@@ -73,6 +79,7 @@ impl Mallory {
             transport: Arc::new(net.transport(core.onion())),
             received: Arc::default(),
             records: Arc::default(),
+            addresses: Arc::default(),
             offered,
             core,
         }
@@ -98,18 +105,20 @@ impl World {
             _ => self.forged_push(node),
         };
         let script = self.script(node);
-        self.visit(node, frames, script);
+        let victim = self.rng.random_range(0..self.nodes.len());
+        let addresses = self.false_addresses(victim);
+        self.visit(node, frames, (script, addresses));
     }
 
     /// Lets the hostile peer dial a node, send it frames, and reply to it.
-    pub(super) fn visit(&self, node: usize, frames: Vec<Vec<u8>>, script: Option<Script>) {
+    pub(super) fn visit(&self, node: usize, frames: Vec<Vec<u8>>, replies: Replies) {
         let onion = self.nodes[node].onion;
         let mallory = &self.mallory;
         tokio::spawn(send(
             mallory.connector.clone(),
             mallory.transport.clone(),
             onion,
-            (frames, script),
+            (frames, replies),
             Receiver::new(mallory, self.up(node).unwrap(), self.hostile_features(node)),
         ));
     }
@@ -131,6 +140,9 @@ impl World {
         }
         if self.hostile_features(node).has(bastion::Feature::Relay) {
             frames.extend(self.nosy_fetches(&domains));
+        }
+        if self.hostile_features(node).has(bastion::Feature::Introduce) {
+            frames.extend(self.nosy_questions());
         }
         for (id, domain) in (1..).zip(domains) {
             frames.push(SessionMessage::Pull(Pull {
@@ -241,6 +253,9 @@ impl World {
                 return Err(format!("the hostile peer received {oid:?}: {made:?}"));
             }
         }
+        if *self.mallory.addresses.lock() > 0 {
+            return Err("the hostile peer got addresses of members of others".to_owned());
+        }
         if let Some(oid) = self.mallory.records.lock().first() {
             return Err(format!("the hostile peer fetched the record of {oid:?}"));
         }
@@ -252,6 +267,7 @@ impl World {
 struct Receiver {
     received: Arc<Mutex<Vec<Oid>>>,
     records: Arc<Mutex<Vec<Oid>>>,
+    addresses: Arc<Mutex<usize>>,
     own: Oid,
     sender: (keys::PeerId, keys::PublicKey, keys::Epoch),
     recipient: keys::PeerId,
@@ -263,6 +279,7 @@ impl Receiver {
         Self {
             received: mallory.received.clone(),
             records: mallory.records.clone(),
+            addresses: mallory.addresses.clone(),
             own: mallory.core.identity,
             sender: (sender.peer_id(), sender.public_key(), sender.epoch()),
             recipient: mallory.core.peer_id(),
@@ -274,6 +291,11 @@ impl Receiver {
         let body = match SessionMessage::decode(frame) {
             Ok(SessionMessage::Package(body)) => body,
             Ok(SessionMessage::Fetched(batch)) => return self.note_fetched(&batch),
+            Ok(SessionMessage::Introduced(reply)) if reply.id >= QUESTION_ID => {
+                let records = reply.records().unwrap();
+                *self.addresses.lock() += records.len();
+                return;
+            }
             _ => return,
         };
         let (peer, key, epoch) = &self.sender;
@@ -307,7 +329,7 @@ async fn send(
     connector: Connector,
     transport: Arc<SimTransport>,
     onion: OnionAddr,
-    (frames, mut script): (Vec<Vec<u8>>, Option<Script>),
+    (frames, (mut script, addresses)): (Vec<Vec<u8>>, Replies),
     receiver: Receiver,
 ) {
     let Ok((mut session, _)) = connector.dial(&*transport, &onion, None, &|_| {}).await else {
@@ -322,6 +344,7 @@ async fn send(
         while let Ok(Some(frame)) = session.reader.read().await {
             receiver.note(&frame);
             let reply = script.as_mut().and_then(|script| script.reply(&frame));
+            let reply = reply.or_else(|| introductions::reply(&frame, &addresses));
             if let Some(reply) = reply
                 && session.writer.write(&reply.encode()).await.is_err()
             {

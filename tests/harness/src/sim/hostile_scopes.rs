@@ -145,7 +145,7 @@ impl World {
             let node = self.up(number).unwrap();
             let is_known = node.home_of(self.mallory.core.identity).is_some();
             if is_known && node.stored_peer(&self.mallory.core).is_none() {
-                self.visit(number, Vec::new(), None);
+                self.visit(number, Vec::new(), (None, Vec::new()));
             }
         }
         self.pass(2 * PATIENCE).await;

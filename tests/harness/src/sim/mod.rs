@@ -14,6 +14,7 @@ mod groups;
 mod hostile;
 mod hostile_scopes;
 mod hostile_stubs;
+mod introductions;
 mod members;
 mod memory;
 mod moves;
@@ -157,6 +158,7 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
             world.tamper(tamper);
         }
         world.check()?;
+        world.check_introductions()?;
         world.check_hostile_scopes().await?;
         Ok(Outcome {
             nodes: world.nodes.len(),

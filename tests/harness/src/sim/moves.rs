@@ -97,7 +97,7 @@ impl World {
         match owner.old_home {
             None => true,
             Some(old) if made.home == old => {
-                number == old || (number != owner.home && !self.knows(number, owner.home))
+                number == old || (number != owner.home && !self.may_know(number, owner.home))
             }
             Some(old) => number != old,
         }

@@ -61,6 +61,8 @@ struct NetState {
     /// Nodes without any connection.
     alone: BTreeSet<OnionAddr>,
     wires: Vec<Arc<Wire>>,
+    /// Pairs that had a connection.
+    met: BTreeSet<[OnionAddr; 2]>,
 }
 
 /// One connection.
@@ -92,6 +94,7 @@ impl SimNet {
                 apart: BTreeSet::new(),
                 alone: BTreeSet::new(),
                 wires: Vec::new(),
+                met: BTreeSet::new(),
             })),
         }
     }
@@ -127,6 +130,11 @@ impl SimNet {
     pub(super) fn take_off(&self, node: OnionAddr) {
         self.state.lock().alone.insert(node);
         self.break_wires(|wire| wire.ends.contains(&node), false);
+    }
+
+    /// Whether two nodes ever had a connection.
+    pub(super) fn has_met(&self, one: OnionAddr, other: OnionAddr) -> bool {
+        self.state.lock().met.contains(&pair(one, other))
     }
 
     /// Puts a node on the network again.
@@ -184,6 +192,7 @@ impl SimNet {
             reset: CancellationToken::new(),
         });
         state.wires.push(wire.clone());
+        state.met.insert(ends);
         Some(wire)
     }
 }

@@ -48,15 +48,23 @@ impl World {
 
     /// Whether what a node wrote may reach another one: directly, or through nodes that relay.
     pub(super) fn hears_of(&self, number: usize, home: usize) -> bool {
-        if number == home || self.knows(number, home) {
+        if number == home || self.may_know(number, home) {
             return true;
         }
         let nodes = 0..self.nodes.len();
-        let mut reached: BTreeSet<usize> =
-            nodes.clone().filter(|it| self.knows(*it, home)).collect();
+        let reached = nodes.clone().filter(|it| self.may_know(*it, home));
+        let mut reached: BTreeSet<usize> = reached.collect();
+        let relays = |number: usize| {
+            let offered = &self.nodes[number].offered;
+            offered.has(bastion::Feature::Relay)
+        };
+        let may_relay = |from: usize, to: usize| {
+            self.relays(from, to)
+                || (self.may_know(from, to) && !self.knows(from, to) && relays(from) && relays(to))
+        };
         loop {
             let next = nodes.clone().find(|it| {
-                !reached.contains(it) && reached.iter().any(|from| self.relays(*from, *it))
+                !reached.contains(it) && reached.iter().any(|from| may_relay(*from, *it))
             });
             match next {
                 None => return false,
@@ -169,7 +177,7 @@ impl World {
         format!("waits for {waits}, refused {refused}")
     }
 
-    fn open(&self, number: usize) -> Connection {
+    pub(super) fn open(&self, number: usize) -> Connection {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         Connection::open_with_flags(self.up(number).unwrap().database(), flags).unwrap()
     }

@@ -77,10 +77,12 @@ pub enum Feature {
     Apart,
     /// Operators that are asked about invitations, beside some that accept all.
     Consent,
+    /// Nodes that offer the protocol feature `introduce`, beside nodes that do not.
+    Introduce,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 31] = [
+const NAMES: [(Feature, &str); 32] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -112,6 +114,7 @@ const NAMES: [(Feature, &str); 31] = [
     (Feature::Relay, "relay"),
     (Feature::Apart, "apart"),
     (Feature::Consent, "consent"),
+    (Feature::Introduce, "introduce"),
 ];
 
 /// Features that a run may contain.
@@ -257,7 +260,9 @@ impl Scenario {
         let relays = rng.random_bool(0.8) && self.features.has(Feature::Relay);
         let watch = watches.then_some(bastion::Feature::Watch);
         let relay = relays.then_some(bastion::Feature::Relay);
-        watch.into_iter().chain(relay).collect()
+        let introduces = rng.random_bool(0.8) && self.features.has(Feature::Introduce);
+        let introduce = introduces.then_some(bastion::Feature::Introduce);
+        watch.into_iter().chain(relay).chain(introduce).collect()
     }
 
     /// Timers of one node.
@@ -278,6 +283,9 @@ impl Scenario {
             reply_deadline_s: 40,
             silence_s_max: 80,
             dials_max: 8,
+            introduce_look_ms: 10_000,
+            introduce_delay_ms_max: 30_000,
+            introduce_repeat_s_max: 60,
             ..SyncConfig::default()
         }
     }

@@ -295,6 +295,9 @@ impl World {
         for dialled in keeps {
             live.dialler.keep(self.nodes[dialled].onion);
         }
+        if self.nodes[number].offered.has(bastion::Feature::Introduce) {
+            live.dialler.keep_introducing();
+        }
         self.nodes[number].state = NodeState::Up(Box::new(live));
     }
 
