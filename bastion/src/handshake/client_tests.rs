@@ -245,18 +245,18 @@ fn terms_limit_the_effort_the_tier_and_the_node_that_answers() {
         ..GateConfig::default()
     };
     let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
-    let challenge = alice.challenge();
+    let (challenge, onion, alices) = (alice.challenge(), alice.onion(), alice.peer_id());
     let terms = |effort_max, peer| DialTerms {
         tier: Tier::Untrusted,
         effort_max,
         peer: Some(peer),
     };
     let begin = |terms| {
-        let (_, next) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
+        let (_, next) = AwaitChallenge::begin(bob.context.clone(), onion, None);
         next.under(terms).receive(&challenge)
     };
     assert!(matches!(
-        error(begin(terms(7, alice.peer_id()))),
+        error(begin(terms(7, alices))),
         HandshakeError::PeerIncompatible(Incompatibility::Effort { asked: 8, limit: 7 })
     ));
     let mut welcomed = |peer| {
