@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub enum Feature {
     /// Members of a scope ask each other at which onion services the nodes of members are reached.
     Introduce,
+    /// A node states what it applied: the session message `receipt`.
+    Receipts,
     /// A package also has objects that its sender received, and stubs.
     Relay,
     /// One request waits for changes of several domains: the session message `watch`.
@@ -24,12 +26,13 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 3] = [Self::Introduce, Self::Relay, Self::Watch];
+    pub const ALL: [Self; 4] = [Self::Introduce, Self::Receipts, Self::Relay, Self::Watch];
 
     /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Introduce => "introduce",
+            Self::Receipts => "receipts",
             Self::Relay => "relay",
             Self::Watch => "watch",
         }

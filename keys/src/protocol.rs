@@ -109,6 +109,9 @@ pub const STUBS_MAX: usize = 1024;
 /// Most address records of one reply to `introduce`.
 pub const ADDRESS_RECORDS_MAX: usize = 64;
 
+/// Most objects and scopes that a `receipt` names in all.
+pub const RECEIPT_OIDS_MAX: usize = 1024;
+
 /// Longest package, in bytes, envelope included. The message around the package fits the rest of a
 /// frame of [`FRAME_BYTES_MAX`].
 pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;

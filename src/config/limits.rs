@@ -47,7 +47,7 @@ impl Config {
         let is_offered = |feature: &Feature| match feature {
             Feature::Introduce => self.introduces(),
             Feature::Relay => self.sync.pull_interval_s > 0,
-            Feature::Watch => true,
+            Feature::Receipts | Feature::Watch => true,
         };
         Feature::ALL.into_iter().filter(is_offered).collect()
     }
@@ -138,7 +138,7 @@ mod tests {
         let mut config = Config::default();
         config.sync.pull_interval_s = 0;
         let features = config.gate_config().features;
-        let left = [Feature::Introduce, Feature::Watch];
+        let left = [Feature::Introduce, Feature::Receipts, Feature::Watch];
         assert_eq!(features, Features::from_iter(left));
     }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use keys::{PeerId, TraceId};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::checkpoints::Checkpoints;
 use super::clock::Clock;
+use super::deliveries::{Deliveries, DeliveryChange};
 use super::error::{CoreStopped, EngineError};
 use super::news::News;
 use super::writer::{Commits, Holds, WriteJob, Writer, WriterThread, bound_log, settle};
@@ -72,6 +73,7 @@ pub struct CoreHandle {
     pub(super) context: CoreContext,
     apps: Arc<Apps>,
     commits: Commits,
+    deliveries: Deliveries,
     holds: Holds,
     trace: TraceId,
 }
@@ -85,6 +87,7 @@ impl CoreHandle {
             context: core.context().clone(),
             apps: core.apps().clone(),
             commits: Commits::new(&core),
+            deliveries: Deliveries::default(),
             holds: Holds::default(),
             driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))),
             clock,
@@ -126,6 +129,7 @@ impl CoreHandle {
             context,
             apps,
             commits,
+            deliveries: Deliveries::default(),
             holds,
             trace: TraceId(0),
         };
@@ -166,6 +170,17 @@ impl CoreHandle {
     /// Subscribes to the last committed `change_seq`; a receiver is woken when it changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.commits.changed.subscribe()
+    }
+
+    /// Subscribes to what peers applied of this node's objects. A receiver that lags by more than
+    /// 256 changes misses the oldest.
+    pub fn deliveries(&self) -> broadcast::Receiver<DeliveryChange> {
+        self.deliveries.subscribe()
+    }
+
+    /// Announces what a peer applied.
+    pub fn announce(&self, change: DeliveryChange) {
+        self.deliveries.announce(change);
     }
 
     /// Watches for what a commit may hold for `peer` in a domain. The watcher is not woken by

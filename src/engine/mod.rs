@@ -9,6 +9,7 @@
 
 mod checkpoints;
 mod clock;
+mod deliveries;
 mod error;
 mod handle;
 mod news;
@@ -18,6 +19,7 @@ mod writer;
 pub use clock::Clock;
 #[cfg(test)]
 pub(crate) use clock::TestClock;
+pub use deliveries::DeliveryChange;
 pub use error::{CoreStopped, EngineError};
 pub use handle::CoreHandle;
 pub use news::News;

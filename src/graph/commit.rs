@@ -43,6 +43,10 @@ impl GraphManager<'_> {
             return Err(StoreError::Exists);
         }
         row.change_seq = self.stamp();
+        let is_stored = !matches!(change, Change::Content(_, None));
+        if is_stored && row.origin.is_none() {
+            self.env.memory.raise_restamped(row.change_seq);
+        }
         match change {
             Change::Signature => {
                 // Its number is above those whose bits are still to be set.

@@ -8,6 +8,7 @@
 //! of the new scope is told to its readers. Tested below and in `tests/core/undone_writes.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use keys::PeerId;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -25,6 +26,8 @@ pub struct ScopeMemory {
     readers: RwLock<ReaderChanges>,
     /// Scopes of which the write in progress made the first exported row. Whether it is its own.
     begun: Mutex<Vec<(ScopeId, bool)>>,
+    /// No row that was made here and stored before has a higher number.
+    restamped: AtomicU64,
 }
 
 /// The rows that a session sends.
@@ -138,6 +141,18 @@ impl ScopeMemory {
     pub fn raise_all_readers(&self, change_seq: u64) {
         let mut readers = self.readers.write();
         readers.others = readers.others.max(change_seq);
+    }
+
+    /// Notes that a row which was made here and stored before has the number `change_seq` now. Call
+    /// it before the commit.
+    pub fn raise_restamped(&self, change_seq: u64) {
+        self.restamped.fetch_max(change_seq, Ordering::SeqCst);
+    }
+
+    /// The highest number of a row that was made here and stored before. Higher than any such
+    /// number if the node has not written one since its start.
+    pub fn restamped(&self) -> u64 {
+        self.restamped.load(Ordering::SeqCst)
     }
 
     /// The newest change of each scope. Call it after the snapshot is open.

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::fetch::{Fetch, FetchedBatch};
 pub use self::introduce::{Introduce, Introduced};
+pub use self::receipt::ReceiptMessage;
 pub use self::watch::{DomainKey, Watch};
 use crate::state_engine::PackageLimits;
 
 mod fetch;
 mod introduce;
+mod receipt;
 mod watch;
 
 /// A message between admitted peers.
@@ -40,7 +42,7 @@ pub enum SessionMessage {
     /// An epoch that the receiver once signed as its own, so that it can detect a clone or a
     /// rollback.
     Heard(EpochNote),
-    /// The reply to an epoch that was accepted.
+    /// The reply to an epoch that was accepted, and to a receipt.
     Noted(IdOnly),
     /// Requests the sender's own objects, after a restore.
     Reclaim(ReclaimRequest),
@@ -57,6 +59,8 @@ pub enum SessionMessage {
     Introduced(Introduced),
     /// Waits for what changes in any of several domains. Only with [`Feature::Watch`].
     Watch(Watch),
+    /// States what its sender applied. Only with [`Feature::Receipts`].
+    Receipt(ReceiptMessage),
     /// The reply to a watch without changes.
     Unchanged(IdOnly),
     /// Requests a [`SessionMessage::Pong`].
@@ -226,6 +230,7 @@ impl SessionMessage {
         match self {
             Self::Fetch(_) | Self::Fetched(_) => Some(Feature::Relay),
             Self::Introduce(_) | Self::Introduced(_) => Some(Feature::Introduce),
+            Self::Receipt(_) => Some(Feature::Receipts),
             Self::Watch(_) | Self::Unchanged(_) => Some(Feature::Watch),
             _ => None,
         }
@@ -239,7 +244,9 @@ impl SessionMessage {
                 |it| matches!(it, Self::Package(_) | Self::UpToDate(_) | Self::Refused(_))
             }
             Self::Push(_) => |it| matches!(it, Self::Ack(_) | Self::Refused(_)),
-            Self::Epoch(_) | Self::Heard(_) => |it| matches!(it, Self::Noted(_) | Self::Refused(_)),
+            Self::Epoch(_) | Self::Heard(_) | Self::Receipt(_) => {
+                |it| matches!(it, Self::Noted(_) | Self::Refused(_))
+            }
             Self::Reclaim(_) => |it| matches!(it, Self::Reclaimed(_) | Self::Refused(_)),
             Self::Fetch(_) => |it| matches!(it, Self::Fetched(_) | Self::Refused(_)),
             Self::Introduce(_) => |it| matches!(it, Self::Introduced(_) | Self::Refused(_)),
@@ -275,9 +282,8 @@ impl SessionMessage {
         }) = &message
             && (scopes.len() > SCOPES_NAMED_MAX || !scopes.is_sorted_by(|one, next| one < next))
         {
-            return Err(Malformed::Unexpected(
-                "scopes that are too many or not in ascending order".into(),
-            ));
+            let why = "scopes that are too many or not in ascending order";
+            return Err(Malformed::Unexpected(why.into()));
         }
         let is_name = |text: &str, bytes_max| {
             text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic())
@@ -288,15 +294,19 @@ impl SessionMessage {
                 Malformed::Unexpected("no or too many cursors, or a wrong name".into())
             });
         }
-        if let Self::Fetch(fetch) = &message
-            && !fetch.has_valid_oids()
-        {
-            return Err(Malformed::Unexpected("no or too many oids".into()));
+        let has_valid_oids = match &message {
+            Self::Fetch(fetch) => fetch.has_valid_oids(),
+            Self::Receipt(receipt) => receipt.has_valid_lists(),
+            _ => true,
+        };
+        if !has_valid_oids {
+            return Err(Malformed::Unexpected("wrong oids".into()));
         }
         let (text, bytes_max) = match &message {
             Self::Fetch(fetch) => (&fetch.domain, NAME_BYTES_MAX),
             Self::Introduce(introduce) => (&introduce.domain, NAME_BYTES_MAX),
             Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
+            Self::Receipt(receipt) => (&receipt.domain, NAME_BYTES_MAX),
             Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
             Self::Refused(refused) => (&refused.code, CODE_BYTES_MAX),
             Self::Bye(bye) => (&bye.code, CODE_BYTES_MAX),
@@ -313,138 +323,4 @@ impl SessionMessage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn check(message: SessionMessage) {
-        assert_eq!(SessionMessage::decode(&message.encode()), Ok(message));
-    }
-
-    #[test]
-    fn every_message_round_trips() {
-        let (epoch, peer_id) = (Epoch::from_bytes([1; 16]), PeerId::from_bytes([2; 32]));
-        let pull = Pull {
-            id: 1,
-            again: None,
-            epoch: Some(epoch),
-            domain: "messages".into(),
-            wait_s: 30,
-            peer_id,
-            last_seq: 1432,
-        };
-        for again in [
-            vec![],
-            vec![Oid::from_bytes([1; 16]), Oid::from_bytes([2; 16])],
-        ] {
-            check(SessionMessage::Pull(Pull {
-                epoch: None,
-                again: Some(again),
-                ..pull.clone()
-            }));
-        }
-        check(SessionMessage::Pull(pull));
-        check(SessionMessage::Package(PackageBody {
-            id: 1,
-            body: vec![1, 2, 3],
-        }));
-        check(SessionMessage::UpToDate(UpToDate {
-            id: 1,
-            epoch,
-            last_seq: 7,
-        }));
-        check(SessionMessage::Push(PackageBody {
-            id: 1,
-            body: vec![],
-        }));
-        check(SessionMessage::Ack(UpToDate {
-            id: 1,
-            epoch,
-            last_seq: 7,
-        }));
-        check(SessionMessage::Refused(RequestRefusal {
-            id: 1,
-            code: "gap".into(),
-            last_seq: Some(9),
-        }));
-        let note = EpochNote {
-            id: 1,
-            head: 9,
-            epoch,
-            key_id: 3,
-            signature: Signature::from_bytes([4; 64]),
-        };
-        check(SessionMessage::Epoch(note.clone()));
-        check(SessionMessage::Heard(note));
-        check(SessionMessage::Noted(IdOnly { id: 1 }));
-        for oid in [None, Some(Oid::from_bytes([5; 16]))] {
-            check(SessionMessage::Reclaim(ReclaimRequest {
-                id: 1,
-                after: oid,
-                domain: "messages".into(),
-            }));
-            let object = SignedObject::from_parts(2, vec![0x80], Signature::from_bytes([4; 64]));
-            let batch = ReclaimedBatch {
-                id: 1,
-                body: codec::encode(&vec![object.clone(), object.clone()]),
-                next: oid,
-            };
-            assert_eq!(batch.objects().unwrap(), [object.clone(), object]);
-            check(SessionMessage::Reclaimed(batch));
-        }
-        check(SessionMessage::Unchanged(IdOnly { id: 1 }));
-        check(SessionMessage::Ping(IdOnly { id: 1 }));
-        check(SessionMessage::Pong(IdOnly { id: 1 }));
-        check(SessionMessage::Bye(Bye {
-            code: "shutdown".into(),
-        }));
-    }
-
-    #[test]
-    fn refuses_scopes_that_are_too_many_repeated_or_unsorted() {
-        let scope = |number: u16| {
-            let mut oid = [0; 16];
-            oid[..2].copy_from_slice(&number.to_be_bytes());
-            Oid::from_bytes(oid)
-        };
-        let decoded = |again: Vec<Oid>| {
-            let pull = SessionMessage::Pull(Pull {
-                id: 1,
-                again: Some(again),
-                epoch: None,
-                domain: "messages".into(),
-                wait_s: 0,
-                peer_id: PeerId::from_bytes([2; 32]),
-                last_seq: 0,
-            });
-            SessionMessage::decode(&pull.encode())
-        };
-        assert!(decoded((0..1024).map(scope).collect()).is_ok());
-        assert!(decoded((0..1025).map(scope).collect()).is_err());
-        assert!(decoded(vec![scope(1), scope(1)]).is_err());
-        assert!(decoded(vec![scope(2), scope(1)]).is_err());
-    }
-
-    #[test]
-    fn refuses_long_codes_and_long_frames() {
-        let bye = |code: &str| SessionMessage::Bye(Bye { code: code.into() }).encode();
-        assert!(SessionMessage::decode(&bye(&"x".repeat(65))).is_err());
-        assert!(SessionMessage::decode(&bye("new\nline")).is_err());
-        let package = SessionMessage::Package(PackageBody {
-            id: 1,
-            body: vec![0; PackageLimits::PROTOCOL.bytes_max + 65],
-        })
-        .encode();
-        assert!(matches!(
-            SessionMessage::decode(&package),
-            Err(Malformed::TooLong(_))
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn decode_never_panics(frame: Vec<u8>) {
-            let _ = SessionMessage::decode(&frame);
-        }
-    }
-}
+mod tests;

@@ -38,6 +38,7 @@ mod processor_budget;
 pub mod pull;
 pub mod push;
 mod quota_log;
+mod receipts;
 mod receive;
 mod recover;
 pub mod registry;

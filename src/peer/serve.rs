@@ -156,6 +156,9 @@ impl RequestServer {
             SessionMessage::Push(push) => self.push(session, push).await.map(ServerReply::from),
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
+            SessionMessage::Receipt(note) => {
+                self.receipt(session, note).await.map(ServerReply::from)
+            }
             SessionMessage::Reclaim(request) => self.reclaim(session, request, &turns.build).await,
             SessionMessage::Fetch(request) => self.fetch(session, request, &turns.build).await,
             SessionMessage::Introduce(request) => self.introduce(session, request).await,
@@ -413,6 +416,7 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
 
 mod fetch;
 mod introduce;
+mod receipt;
 #[cfg(test)]
 mod reclaim_tests;
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::outbox::keep_emptying_outbox;
 use super::processor_budget::ProcessorBudget;
 use super::pull::{PullOutcome, pull_once};
 use super::push::{PushOutcome, push_once};
+use super::receipts::keep_receipting;
 use super::recover::keep_recovering;
 use super::registry::{EnterOutcome, LiveSession, SessionRegistry};
 use super::serve::RequestServer;
@@ -330,7 +331,8 @@ impl SyncService {
 }
 
 /// Spawns what goes on in a session besides replies: one watch or pulls of each domain, pushes of
-/// each, pushes that commits cause, and recovery. Each domain has a task that pulls again.
+/// each, pushes that commits cause, and recovery. One task sends receipts, and one for each domain
+/// pulls again.
 fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     let tasks = TaskTracker::new();
     // Identities are pulled first, because objects of unknown owners would exceed the limit of
@@ -367,6 +369,9 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
         let work = async move { keep_emptying_outbox(&emptying, &domain).await };
         tasks.spawn(work.in_current_span());
     }
+    let receipting = session.clone();
+    let work = async move { keep_receipting(&receipting).await };
+    tasks.spawn(work.in_current_span());
     let recovering = session.clone();
     let work = async move { keep_recovering(&recovering).await };
     tasks.spawn(work.in_current_span());

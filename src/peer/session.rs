@@ -240,6 +240,7 @@ fn classify(message: &SessionMessage) -> MessageClass {
             MessageClass::Request(request.id, RequestKind::Metered)
         }
         SessionMessage::Reclaim(request) => MessageClass::Request(request.id, RequestKind::Metered),
+        SessionMessage::Receipt(note) => MessageClass::Request(note.id, RequestKind::Metered),
         SessionMessage::Push(push) => MessageClass::Request(push.id, RequestKind::Push),
         SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {
             MessageClass::Request(note.id, RequestKind::Epoch)

@@ -85,6 +85,17 @@ impl Schemas {
         })
     }
 
+    /// Whether objects of a domain lie in scopes, so that only some identities read them.
+    pub fn has_scopes(&self, domain: &str) -> bool {
+        let domain = self.domain(domain);
+        let app = domain.and_then(|domain| self.app(&domain.app));
+        let (Some(domain), Some(app)) = (domain, app) else {
+            return false;
+        };
+        let mut types = app.types.iter().filter(|it| domain.has_type(it.number));
+        types.any(|it| app.scope_type(it.number).is_some())
+    }
+
     /// The domain with that name.
     pub fn domain(&self, name: &str) -> Option<&SyncDomain> {
         self.sync_domains().find(|domain| domain.name == name)

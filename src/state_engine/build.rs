@@ -112,8 +112,8 @@ pub(super) struct Answer {
     /// The part begins behind this number.
     last_seq: u64,
     /// Every change up to here was examined.
-    to_seq: u64,
-    head: u64,
+    pub(super) to_seq: u64,
+    pub(super) head: u64,
     named: Named,
     /// Whether a push ended before a received object.
     is_cut: bool,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use keys::{Oid, PeerId, SignedObject};
+use keys::{Epoch, Oid, PeerId, SignedObject};
 
 use super::applied::{AppliedPackage, ApplyPackageError};
 use super::checked::{CheckedObject, known_keys};
@@ -83,7 +83,12 @@ pub(super) struct PartIngest<'a, 'g> {
     pub(super) done: &'a mut AppliedPackage,
     rejects: &'a mut RejectLog,
     pub(super) waiting: BTreeMap<PeerId, WaitingCount>,
+    /// Objects that were refused, for the receipts of their senders.
+    refused_now: RefusedNow,
 }
+
+/// Objects that were refused, by sender, domain and epoch.
+type RefusedNow = BTreeMap<(PeerId, String, Epoch), Vec<Oid>>;
 
 impl<'a, 'g> PartIngest<'a, 'g> {
     pub(super) fn new(
@@ -99,6 +104,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             done,
             rejects,
             waiting: BTreeMap::new(),
+            refused_now: RefusedNow::new(),
         }
     }
 
@@ -133,10 +139,17 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         Ok(())
     }
 
-    /// Writes the changed usage, and after the last part the rejects. Logs the frozen identities
-    /// then.
+    /// Writes the changed usage and the refused objects, and after the last part the
+    /// rejects. Logs the frozen identities then.
     pub(super) fn finish(mut self, is_last: bool) -> Result<(), StoreError> {
         self.done.frozen += self.graph.frozen_elsewhere();
+        let tx = self.graph.tx();
+        for ((peer, domain, epoch), oids) in &self.refused_now {
+            // Those of an earlier epoch come again.
+            if tx.peer(peer)?.is_some_and(|row| row.epoch == *epoch) {
+                tx.put_refused_objects((peer, domain), epoch, oids)?;
+            }
+        }
         if is_last {
             log_frozen(self.done.frozen);
             let rows_max = self.limits.aside.rejects_per_peer_max;
@@ -214,6 +227,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             }),
             (fault, ..) => {
                 self.done.rejected += 1;
+                self.note_refused(source, refused.oid);
                 self.record(source, refused, fault.code());
                 Judged::Settled(AccountChange::NONE)
             }
@@ -248,6 +262,9 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             }
             Applied::AlreadyStored | Applied::Forked { kept: None } => {
                 self.done.already_stored += 1;
+                if applied != Applied::AlreadyStored {
+                    self.note_refused(source, Some(verified.object().oid));
+                }
                 Judged::Settled(AccountChange::NONE)
             }
             Applied::NoRoom => Judged::NoRoom(verified.own_or_outer_scope()),
@@ -305,6 +322,16 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 Ok(CheckedObject::verify(decoded, &known))
             }
             object => Ok(object),
+        }
+    }
+
+    /// Notes an object for the next receipt of its sender. Bytes that are no object have no oid. An
+    /// object that a ban or a decision dropped is not noted, because its sender would learn it.
+    fn note_refused(&mut self, source: &PackageSource<'_>, oid: Option<Oid>) {
+        let is_meant = !source.is_record() && self.graph.schemas().has_scopes(source.domain);
+        if let Some(oid) = oid.filter(|_| is_meant) {
+            let key = (source.peer, source.domain.to_owned(), source.epoch);
+            self.refused_now.entry(key).or_default().push(oid);
         }
     }
 

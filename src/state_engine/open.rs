@@ -45,7 +45,7 @@ impl StateEngine {
             keys,
             limits,
             epoch: store.epoch(),
-            memory: Arc::new(memory(&store)?),
+            memory: Arc::new(memory(&store, counters.change_seq)?),
         };
         let write_mode = store.rows().write_mode()?;
         let mut engine = Self {
@@ -98,8 +98,9 @@ fn log_migration(migration: &Migration) {
 }
 
 /// Reads the newest change of each scope.
-fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
+fn memory(store: &Store, change_seq: u64) -> Result<CoreMemory, StoreError> {
     let (memory, rows) = (CoreMemory::default(), store.rows());
+    memory.scopes.raise_restamped(change_seq);
     for app in rows.apps().iter() {
         rows.newest_of_scopes(app, |scope, newest, is_own| {
             memory.scopes.raise(app.id, scope, newest, is_own);

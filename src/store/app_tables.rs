@@ -34,6 +34,8 @@ pub struct AppTable {
     pub(super) attrs: String,
     pub(super) listing: String,
     pub(super) created: String,
+    pub(super) created_between: String,
+    pub(super) own_in_scope: String,
     pub(super) head: String,
     pub(super) by_oid: String,
     pub(super) local_in_scope: String,
@@ -133,6 +135,17 @@ impl AppTable {
             created: format!(
                 "{select} WHERE p.type = ?1 AND p.created_seq > ?2 AND p.rev > 0
                  ORDER BY p.created_seq, p.id"
+            ),
+            created_between: format!(
+                "SELECT p.scope_id, p.origin FROM {parent} AS p
+                 WHERE p.created_seq > ?1 AND p.created_seq <= ?2
+                 ORDER BY p.created_seq LIMIT ?3"
+            ),
+            own_in_scope: format!(
+                "{select} WHERE p.id IN (
+                   SELECT id FROM (SELECT id, type, rev, deleted, origin FROM {parent}
+                                   WHERE scope_id = ?1 ORDER BY change_seq DESC LIMIT ?3)
+                   WHERE type = ?2 AND origin IS NULL AND rev > 0 AND NOT deleted LIMIT ?4)"
             ),
             // Two scalar queries: SQLite answers a single MAX from the end of the index, but reads
             // every row for two of them in one query.

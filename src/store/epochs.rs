@@ -154,6 +154,7 @@ impl WriteTx<'_> {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         self.adopt_epoch(epoch, reason, at)?;
+        self.forget_all_receipts()?;
         self.connection
             .execute(
                 "UPDATE meta SET value = ?1 WHERE name = 'epoch'",

@@ -126,8 +126,12 @@ impl Rows<'_> {
 
 impl WriteTx<'_> {
     /// Inserts a peer, or updates its claims. A trusted peer stays trusted. A peer's usage moves
-    /// with it to its new tier.
+    /// with it to its new tier. In a new epoch, its earlier receipts do not count.
     pub fn put_peer(&self, peer: &PeerRow) -> Result<(), StoreError> {
+        let known = self.peer(&peer.peer_id)?;
+        if known.is_none_or(|known| known.epoch != peer.epoch) {
+            self.forget_receipts(&peer.peer_id)?;
+        }
         let mut statement = self.prepare(
             "writing a peer",
             &format!(
@@ -223,6 +227,7 @@ impl WriteTx<'_> {
                 bytes: 0,
             };
             self.add_usage(peer, Account::Own, &-rejects)?;
+            self.forget_receipts(peer)?;
             for sql in [
                 "DELETE FROM sync_state WHERE peer_id = ?1",
                 // The returned objects of this node that are deleted are requested again.
@@ -233,6 +238,7 @@ impl WriteTx<'_> {
                 "DELETE FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
                 "DELETE FROM sync_rejects WHERE peer_id = ?1",
                 "DELETE FROM sync_outbox WHERE peer_id = ?1",
+                "DELETE FROM refused_object WHERE peer_id = ?1",
                 "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
                    domains = '[]',
                    onion = CASE WHEN EXISTS (

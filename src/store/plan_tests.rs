@@ -189,7 +189,7 @@ fn statement_of_the_store_reads_no_large_table_from_its_beginning() {
 }
 
 /// Statements on the tables of an app, with what they are for.
-fn of_app(app: &AppTable) -> [(&'static str, &String); 17] {
+fn of_app(app: &AppTable) -> [(&'static str, &String); 19] {
     [
         ("update", &app.update_parent),
         ("delete values", &app.delete_attrs),
@@ -199,6 +199,8 @@ fn of_app(app: &AppTable) -> [(&'static str, &String); 17] {
         ("values", &app.attrs),
         ("list", &app.listing),
         ("list by creation", &app.created),
+        ("created between", &app.created_between),
+        ("own in a scope", &app.own_in_scope),
         ("reclaim", &app.by_oid),
         ("restamp a scope", &app.local_in_scope),
         ("drop an ended scope", &app.received_in_scope),

@@ -290,6 +290,51 @@ CREATE TABLE sync_state (
   PRIMARY KEY (peer_id, domain, direction)
 ) STRICT, WITHOUT ROWID;
 
+-- How far peers applied what this node sent, as their receipts state. Every object that was created
+-- up to 'seq' is applied, except those of the next two tables. At most 256 rows of a peer and
+-- domain. A new epoch of this node or of the peer deletes the rows of all three tables.
+CREATE TABLE receipt (
+  peer_id BLOB    NOT NULL,
+  domain  TEXT    NOT NULL,
+  seq     INTEGER NOT NULL,           -- in this node's epoch
+  head    INTEGER NOT NULL,           -- this node's last change_seq when the receipt came
+  at      INTEGER NOT NULL,
+  PRIMARY KEY (peer_id, domain, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Objects of this node that peers received and did not apply, as their receipts state. Bounded for
+-- each peer and domain.
+CREATE TABLE unapplied_object (
+  peer_id    BLOB    NOT NULL,
+  domain     TEXT    NOT NULL,
+  oid        BLOB    NOT NULL,
+  scope_oid  BLOB    NOT NULL,
+  is_refused INTEGER NOT NULL,        -- 0: it waits
+  applied_at INTEGER,                 -- time since which it does not wait; NULL: not applied
+  PRIMARY KEY (peer_id, domain, oid)
+) STRICT, WITHOUT ROWID;
+
+-- Scopes of which peers still lack objects, as their receipts state. Bounded for each peer and
+-- domain.
+CREATE TABLE unapplied_scope (
+  peer_id    BLOB    NOT NULL,
+  domain     TEXT    NOT NULL,
+  scope_oid  BLOB    NOT NULL,
+  after_seq  INTEGER NOT NULL,        -- what was created up to here was applied before
+  applied_at INTEGER,                 -- time since which the peer has all; NULL: it does not
+  PRIMARY KEY (peer_id, domain, scope_oid)
+) STRICT, WITHOUT ROWID;
+
+-- Objects of peers that this node refused, until the next receipt has told the peer. At most 1000
+-- of a peer. An empty oid: there were more, and the peer gets no receipt of the domain.
+CREATE TABLE refused_object (
+  peer_id BLOB NOT NULL,
+  domain  TEXT NOT NULL,
+  oid     BLOB NOT NULL,
+  epoch   BLOB NOT NULL,              -- of the peer
+  PRIMARY KEY (peer_id, domain, oid)
+) STRICT, WITHOUT ROWID;
+
 -- Every epoch that this database began, the current one in 'meta' included. If a peer presents
 -- another epoch that this node's key signed, another copy of this node exists.
 CREATE TABLE epoch (

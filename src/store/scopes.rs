@@ -213,7 +213,7 @@ pub(super) const READERS_AT: &str = "SELECT r.scope_id, r.since_seq, r.until_seq
      FROM identity AS i CROSS JOIN reader AS r \
      WHERE i.home_peer = ?1 AND r.identity_oid = i.oid";
 
-fn peer_reader(row: &Row<'_>) -> rusqlite::Result<PeerReader> {
+pub(super) fn peer_reader(row: &Row<'_>) -> rusqlite::Result<PeerReader> {
     let scope = ScopeId(row.get(0)?);
     let (since_seq, home_since_seq): (u64, u64) = (row.get(1)?, row.get(3)?);
     // A scope that was made after the home was noted holds nothing from before.

@@ -114,6 +114,15 @@ fn settling_row(row: &Row<'_>) -> rusqlite::Result<SettlingRow> {
 }
 
 impl Rows<'_> {
+    /// Whether objects in a scope have yet to get other numbers.
+    pub fn is_restamp_pending(&self) -> Result<bool, StoreError> {
+        let mut statement = self.prepare(
+            "looking for objects to be restamped",
+            "SELECT 1 FROM settling WHERE needs_kind = ?1 OR needs_kind = ?2",
+        )?;
+        statement.exists((SettlingWork::RESTAMP, SettlingWork::FOLLOW))
+    }
+
     /// The work whose turn it is. Bits of new domains take minutes, so that they come last unless
     /// it is their turn.
     pub fn next_settling(&self, turn: SettlingTurn) -> Result<Option<SettlingRow>, StoreError> {

@@ -4,7 +4,7 @@
 //! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps to versions 5 to 7
 //! have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
 //! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` and the
-//! tests of versions 6 to 9 check both from every earlier version.
+//! tests of versions 6 to 11 check both from every earlier version.
 
 mod report;
 mod to_version_5;
@@ -36,6 +36,7 @@ const STEPS: &[&str] = &[
     include_str!("to_version_8.sql"),
     include_str!("to_version_9.sql"),
     include_str!("to_version_10.sql"),
+    include_str!("to_version_11.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.
@@ -124,6 +125,8 @@ fn step_after(version: i32) -> Option<usize> {
 mod earlier;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod to_version_11_tests;
 #[cfg(test)]
 mod to_version_6_tests;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use keys::Oid;
 use rusqlite::Connection;
 
 use super::tests::{Cells, OLD_EPOCH, rows, tables};
+use super::to_version_11_tests::remove_receipts;
 use crate::store::app_tables::AppTable;
 use crate::store::testing::{EPOCH, Folder};
 use crate::store::version::APPLICATION_ID;
@@ -81,6 +82,7 @@ fn remove_accounts(tables: &mut BTreeMap<String, Vec<Cells>>) {
     for table in new {
         assert_eq!(tables.remove(table).unwrap().len(), 0, "{table}");
     }
+    remove_receipts(tables);
     let added = ["account", "relayed_objects", "relayed_bytes"];
     for row in tables.values_mut().flatten() {
         row.retain(|column, _| !added.contains(&column.as_str()));

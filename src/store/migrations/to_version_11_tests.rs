@@ -1,0 +1,85 @@
+//! A database of version 10 gets receipts and loses nothing.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::tests::{Cells, OLD_EPOCH, rows, tables};
+use super::to_version_6_tests::create_app;
+use super::to_version_7;
+use crate::store::testing::Folder;
+use crate::store::version::APPLICATION_ID;
+use keys::PeerId;
+
+const APPS: &[&str] = &["identities", "rides"];
+
+const ROWS_10: &str = "
+INSERT INTO meta VALUES ('epoch', x'08080808080808080808080808080808');
+INSERT INTO epoch VALUES (x'08080808080808080808080808080808', 'new', 0);
+INSERT INTO app (id, slug, version) VALUES (1, 'identities', 1), (2, 'rides', 1);
+INSERT INTO domain_bit VALUES ('identities', 0), ('rides.offers', 1);
+INSERT INTO sync_state VALUES (zeroblob(32), 'rides.offers', 'out',
+  x'08080808080808080808080808080808', 7, 7);
+";
+
+/// Removes the tables that version 11 adds. All are empty.
+pub(super) fn remove_receipts(tables: &mut BTreeMap<String, Vec<Cells>>) {
+    for table in [
+        "receipt",
+        "unapplied_object",
+        "unapplied_scope",
+        "refused_object",
+    ] {
+        assert_eq!(tables.remove(table).unwrap().len(), 0, "{table}");
+    }
+}
+
+fn create(folder: &Folder) {
+    let connection = Connection::open(folder.file()).unwrap();
+    for sql in [
+        include_str!("version_5.sql"),
+        include_str!("to_version_6.sql"),
+        include_str!("to_version_7.sql"),
+        include_str!("to_version_8.sql"),
+        include_str!("to_version_9.sql"),
+        include_str!("to_version_10.sql"),
+    ] {
+        connection.execute_batch(sql).unwrap();
+    }
+    for slug in APPS {
+        create_app(&connection, slug);
+    }
+    connection.execute_batch(ROWS_10).unwrap();
+    to_version_7::run(&connection).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 10;"
+        ))
+        .unwrap();
+}
+
+#[test]
+fn cursors_of_version_10_are_no_receipts() {
+    let (old, new) = (Folder::new(), Folder::new());
+    create(&old);
+    let mut before = rows(&old.file());
+    let store = old.open(APPS).unwrap();
+    assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");
+    let migration = store.migration().unwrap().clone();
+    assert_eq!((migration.from, migration.apps), (10, Vec::new()));
+    let peer = PeerId::from_bytes([0; 32]);
+    assert_eq!(
+        store.rows().receipted_seq(&peer, "rides.offers").unwrap(),
+        0
+    );
+    drop(store);
+    drop(new.open(APPS).unwrap());
+    assert_eq!(tables(&old.file()), tables(&new.file()));
+    let mut after = rows(&old.file());
+    remove_receipts(&mut after);
+    // The first start notes the text of each app.
+    for tables in [&mut before, &mut after] {
+        tables.remove("app");
+    }
+    assert_eq!(after, before);
+}
