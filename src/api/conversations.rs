@@ -9,6 +9,7 @@ use keys::Oid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::delivery::{self, Connected, LISTED_MAX, show_message};
 use super::error::ApiError;
 use super::people::{self, named};
 use super::read::{Body, QueryParams, oid, page_up_to};
@@ -19,7 +20,8 @@ use crate::services::conversation_cards::{
     self, COUNTED_MAX, ConversationCard, ConversationLabel, ConversationPage, MemberCard,
 };
 use crate::services::conversations::{self, Addition};
-use crate::store::Onlooker;
+use crate::services::delivery::newest;
+use crate::store::{Onlooker, StoreError};
 
 /// Largest number of conversations in a page.
 const CONVERSATIONS_MAX: usize = 1000;
@@ -111,17 +113,30 @@ pub(super) async fn show(
     Path(conversation): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let conversation = oid("the path", &conversation)?;
-    let found = state
-        .engine
-        .read(move |view| conversation_cards::show(&view, conversation))
-        .await?;
+    let connected = Connected::now(&state);
+    let now = connected.time();
+    let found = state.engine.read(move |view| {
+        let Some(card) = conversation_cards::show(&view, conversation)? else {
+            return Ok(None);
+        };
+        let newest = newest(&view, now, &conversation)?.into_iter();
+        let newest = newest.map(|it| show_message(&view, &it, &connected, LISTED_MAX));
+        let newest = newest.collect::<Result<Vec<_>, StoreError>>()?;
+        Ok::<_, StoreError>(Some((card, newest)))
+    });
+    let found = found.await?;
     let missing = || {
         ApiError::not_found(format!(
             "no identity of this node may read a conversation {}",
             conversation.to_hex()
         ))
     };
-    found.as_ref().map(show_card).map(Json).ok_or_else(missing)
+    let (card, newest) = found.ok_or_else(missing)?;
+    let mut shown = show_card(&card);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("own_messages".to_owned(), json!(newest));
+    }
+    Ok(Json(shown))
 }
 
 fn show_card(card: &ConversationCard) -> Value {
@@ -248,9 +263,5 @@ pub(super) async fn send(
         .engine
         .graph(move |graph| conversations::send(graph, conversation, sender, &request.body))
         .await?;
-    Ok(Json(json!({
-        "oid": sent.oid.to_hex(),
-        "conversation_oid": sent.conversation.to_hex(),
-        "change_seq": sent.change_seq,
-    })))
+    delivery::sent(&state, sent).await
 }

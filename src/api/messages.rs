@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::conversations::show_label;
+use super::delivery::{self, Connected, LISTED_MAX, show_states};
 use super::error::ApiError;
 use super::read::{Body, QueryParams, cursor, oid, page};
 use super::state::{ApiState, Traced};
 use crate::services::conversation_cards;
+use crate::services::delivery::DeliveryReader;
 use crate::services::messages::{self, Inbox};
 use crate::services::people::person;
 use crate::store::{FeedCursor, StoreError};
@@ -38,11 +40,7 @@ pub(super) async fn send(
         .engine
         .graph(move |graph| messages::send(graph, sender, recipient, &request.body))
         .await?;
-    Ok(Json(json!({
-        "oid": sent.oid.to_hex(),
-        "conversation_oid": sent.conversation.to_hex(),
-        "change_seq": sent.change_seq,
-    })))
+    delivery::sent(&state, sent).await
 }
 
 #[derive(Deserialize)]
@@ -107,6 +105,8 @@ async fn read_inbox(
     limit: usize,
 ) -> Result<Value, ApiError> {
     let local = state.engine.context().keys.peer_id();
+    let connected = Connected::now(state);
+    let now = connected.time();
     let found = state
         .engine
         .read(move |view| {
@@ -126,7 +126,12 @@ async fn read_inbox(
             let labels = conversation_cards::labels(&view, &reader, conversations)?;
             let labels: Vec<_> = labels.iter().map(show_label).collect();
             let mut shown = Vec::with_capacity(messages.len());
+            let mut deliveries = DeliveryReader::new(view, now);
             for message in messages {
+                let states = match message.is_local {
+                    true => deliveries.of(&message.oid, message.sent_at)?,
+                    false => None,
+                };
                 let sender = person(&view.rows, &message.sender)?;
                 shown.push(json!({
                     "oid": message.oid.to_hex(),
@@ -139,6 +144,7 @@ async fn read_inbox(
                     "sent_at": message.sent_at,
                     "change_seq": message.change_seq,
                     "local": message.is_local,
+                    "delivery": show_states(&view, states.as_deref(), &connected, LISTED_MAX)?,
                 }));
             }
             Ok::<_, StoreError>(Some(json!({

@@ -19,6 +19,7 @@ mod backups;
 mod contacts;
 mod control;
 mod conversations;
+mod delivery;
 mod error;
 mod identities;
 mod invitations;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::state::ApiState;
 use super::{
-    admission, auth, backups, contacts, conversations, identities, invitations, messages, node,
-    objects, people, recovery, rejects, rights,
+    admission, auth, backups, contacts, conversations, delivery, identities, invitations, messages,
+    node, objects, people, recovery, rejects, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -62,6 +62,7 @@ pub fn router(state: ApiState) -> Router {
             "/api/v1/conversations",
             get(conversations::list).post(conversations::found),
         )
+        .route("/api/v1/messages/{oid}/delivery", get(delivery::show))
         .route("/api/v1/conversations/{oid}", get(conversations::show))
         .route(
             "/api/v1/conversations/{oid}/members",

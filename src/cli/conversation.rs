@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::args::{ApiArgs, ConversationArg};
 use super::client::ApiClient;
+use super::delivery;
 use super::failure::Failure;
 use super::invitation::{self, ADDRESS_SHOWN, DecisionArgs};
 use super::lookup::{find_conversation, find_identity, find_person, only_identity};
@@ -264,6 +265,7 @@ async fn show(which: &ConversationArg, api: &ApiArgs) -> Result<(), Failure> {
             if is_invited { ", has not accepted" } else { "" }
         ));
     }
+    delivery::own_messages(&found).iter().for_each(print);
     Ok(())
 }
 

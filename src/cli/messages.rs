@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::conversation::label;
+use super::delivery;
 use super::failure::Failure;
 use super::lookup::{find_conversation, find_identity, only_identity};
 use super::show::{line, list, number, print, print_json, sanitize, text};
@@ -54,6 +55,8 @@ pub(super) async fn send(
             "sent as change {}",
             number(&sent, "change_seq")
         ));
+        let delivery = sent.get("delivery").unwrap_or(&Value::Null);
+        delivery::lines(delivery).iter().for_each(print);
     }
     Ok(())
 }
@@ -108,8 +111,13 @@ pub(super) async fn inbox(
                     Some(label) => format!("({label}) "),
                     None => String::new(),
                 };
+                let state = delivery::summary(message.get("delivery").unwrap_or(&Value::Null));
+                let state = match state.is_empty() {
+                    true => state,
+                    false => format!(" ({state})"),
+                };
                 print(format_args!(
-                    "[{}] {label}{}: {}",
+                    "[{}] {label}{}{state}: {}",
                     number(message, "change_seq"),
                     line(text(message, "sender_label")),
                     sanitize(text(message, "body"))

@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod contact;
 mod conversation;
+mod delivery;
 mod failure;
 mod folder;
 mod identity;

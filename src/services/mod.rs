@@ -8,6 +8,7 @@ pub mod contacts;
 mod context;
 pub mod conversation_cards;
 pub mod conversations;
+pub mod delivery;
 pub mod identities;
 pub mod invitations;
 pub mod messages;

@@ -20,6 +20,7 @@ mod protocol_forms;
 mod protocol_session;
 mod pulling;
 mod push;
+mod receipts;
 mod relay;
 mod restore;
 mod rights;

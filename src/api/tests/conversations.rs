@@ -61,7 +61,18 @@ async fn founded_conversation_has_a_location_and_is_shown() {
     let path = response.headers()[header::LOCATION].to_str().unwrap();
     say(&api, path, api.alice, "one").await.ok();
     let sent = say(&api, path, api.carol, "two").await.ok();
-    let shown = api.get(path).await.ok();
+    let mut shown = api.get(path).await.ok();
+    let own = shown.as_object_mut().unwrap().remove("own_messages");
+    let own = own.unwrap();
+    assert_eq!(own.as_array().unwrap().len(), 2);
+    assert_eq!(own[0]["oid"], sent["oid"], "the newest first");
+    assert_eq!(own[0]["delivery"], sent["delivery"]);
+    let counts = |state: &str| own[0]["delivery"][state].as_u64().unwrap();
+    assert_eq!(
+        (counts("delivered"), counts("queued")),
+        (1, 1),
+        "Alice, Bob"
+    );
     let member = |oid: Oid, claim: &str, standing: &str, is_local: bool| {
         let label = match is_local {
             true => claim.to_owned(),

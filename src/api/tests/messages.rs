@@ -45,8 +45,31 @@ async fn message_is_one_change_group_in_its_conversation() {
         "sent_at": super::NOW.0,
         "change_seq": head + 1,
         "local": true,
+        "delivery": {
+            "now": super::NOW.0, "delivered": 0, "queued": 1, "no_route": 0,
+            "more_recipients": false,
+            "recipients": [{
+                "identity_oid": api.bob.to_hex(),
+                "petname": null,
+                "claim": "Bob",
+                "label": format!("~Bob {}", &api.bob.to_hex()[..12]),
+                "state": "queued",
+                "at": null,
+                "last_reached": super::NOW.0,
+                "connected": false,
+            }],
+        },
     });
     assert_eq!(message, &expected);
+    assert_eq!(first["delivery"], expected["delivery"]);
+    let path = format!(
+        "/api/v1/messages/{}/delivery",
+        first["oid"].as_str().unwrap()
+    );
+    let shown = api.get(&path).await.ok();
+    assert_eq!(shown["delivery"], expected["delivery"]);
+    let unknown = format!("/api/v1/messages/{}/delivery", api.bob.to_hex());
+    api.get(&unknown).await.refused(404, "not_found");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ pub mod process;
 pub mod profile;
 pub mod pull;
 pub mod raw_client;
+pub mod receipts;
 pub mod relay;
 pub mod rights;
 mod setup;

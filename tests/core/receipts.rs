@@ -1,0 +1,207 @@
+//! Receipts: what they state, which of them count, and what hostile ones may do
+//! (docs/PROTOCOL.md 4.4).
+
+use harness::pull::meet;
+use harness::{Setup, TestNode};
+use keys::{Epoch, Oid};
+use postern::object::Object;
+use postern::state_engine::{Receipt, ReceiptError};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+use crate::club::{NOTE, ROOM, Versions, note, room, waiting};
+use crate::stubs::MESSAGES;
+
+fn pair() -> (TestNode, TestNode) {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    (alice, bob)
+}
+
+/// A receipt of a node that applied all up to a number.
+fn up_to(of: &TestNode, last_seq: u64) -> Receipt {
+    Receipt {
+        domain: MESSAGES.into(),
+        epoch: of.epoch(),
+        behind: Vec::new(),
+        refused: Vec::new(),
+        waiting: Vec::new(),
+        last_seq: Some(last_seq),
+    }
+}
+
+/// Bob refuses a later revision of one of Alice's messages.
+fn refuse(alice: &TestNode, bob: &TestNode, message: Oid) {
+    let (object, _) = alice.object(MESSAGES, message).unwrap();
+    let later = Object { rev: 2, ..object };
+    let code = alice.force_one(bob, MESSAGES, alice.sign(&later));
+    assert_eq!(code.as_deref(), Some("mode"));
+}
+
+#[test]
+fn nothing_is_stated_before_the_first_package() {
+    let (alice, bob) = pair();
+    assert_eq!(bob.next_receipt(&alice, MESSAGES), None);
+    alice.send(bob.identity, "hello");
+    bob.pull_everything(&alice);
+    assert_eq!(
+        bob.next_receipt(&alice, MESSAGES),
+        Some(up_to(&alice, alice.head()))
+    );
+}
+
+#[test]
+fn refused_object_is_named_once_and_stays_queued() {
+    let (alice, bob) = pair();
+    alice.send(bob.identity, "first");
+    bob.pull_everything(&alice);
+    let sent = alice.send(bob.identity, "second").oid;
+    refuse(&alice, &bob, sent);
+    let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
+    assert_eq!(receipt.refused, [sent]);
+    bob.pull_everything(&alice);
+    bob.send_receipts(&alice, MESSAGES);
+    assert_eq!(bob.next_receipt(&alice, MESSAGES).unwrap().refused, []);
+    assert!(!alice.is_delivered(sent, bob.identity));
+    let later = alice.send(bob.identity, "third").oid;
+    bob.pull_everything(&alice);
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(alice.is_delivered(later, bob.identity));
+    assert!(!alice.is_delivered(sent, bob.identity));
+}
+
+#[test]
+fn node_states_nothing_while_more_was_refused_than_it_may_keep() {
+    let (alice, bob) = pair();
+    alice.send(bob.identity, "first");
+    bob.pull_everything(&alice);
+    let (peer, epoch) = (alice.peer_id(), alice.epoch());
+    let put = |first: u16, count: u16| {
+        let oid = |number: u16| {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            Oid::from_bytes(bytes)
+        };
+        let oids: Vec<_> = (first..first + count).map(oid).collect();
+        bob.graph(move |graph| {
+            let key = (&peer, MESSAGES);
+            graph.tx().put_refused_objects(key, &epoch, &oids)
+        })
+        .unwrap();
+    };
+    put(1, 1000);
+    let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
+    assert_eq!(
+        (receipt.refused.len(), receipt.last_seq),
+        (1000, Some(alice.head()))
+    );
+    put(2000, 1);
+    assert_eq!(bob.next_receipt(&alice, MESSAGES), None);
+    assert!(bob.rows("refused_object").len() <= 1001);
+}
+
+#[test]
+fn object_that_needs_a_later_schema_is_stated_after_the_upgrade() {
+    let versions = Versions::new();
+    let (alice, bob) = versions.pair(2, 1);
+    let scope = alice.make("club", ROOM, room(&[alice.identity, bob.identity]));
+    let scope = scope.unwrap().oid;
+    let made = alice.make("club", NOTE, note(scope, "hello")).unwrap().oid;
+    bob.pull_everything(&alice);
+    let domain = "club";
+    let before = bob.next_receipt(&alice, domain).unwrap();
+    if waiting(&bob) > 0 {
+        assert!(before.waiting.contains(&made) || before.waiting.contains(&scope));
+    }
+    let bob = versions.upgrade(bob, 2, &alice);
+    bob.settle();
+    assert_eq!(waiting(&bob), 0);
+    let after = bob.next_receipt(&alice, domain).unwrap();
+    assert_eq!((after.waiting.len(), after.refused.len()), (0, 0));
+}
+
+#[test]
+fn receipt_of_another_epoch_is_refused_and_one_above_the_head_says_no_more() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "hello").oid;
+    let epoch = Epoch::from_bytes([9; 16]);
+    let foreign = Receipt {
+        epoch,
+        ..up_to(&alice, alice.head())
+    };
+    let refused = alice.take_receipt(&bob, foreign);
+    assert!(matches!(refused, Err(ReceiptError::Epoch)));
+    alice
+        .take_receipt(&bob, up_to(&alice, u64::MAX >> 1))
+        .unwrap();
+    assert!(alice.is_delivered(sent, bob.identity), "that is Bob's word");
+    let later = alice.send(bob.identity, "later").oid;
+    assert!(!alice.is_delivered(later, bob.identity));
+}
+
+#[test]
+fn earlier_receipt_that_comes_late_changes_nothing() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "one").oid;
+    let early = up_to(&alice, alice.head());
+    let waits = alice.send(bob.identity, "two").oid;
+    let late = Receipt {
+        waiting: vec![waits],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, late).unwrap();
+    alice.take_receipt(&bob, early).unwrap();
+    let states = [sent, waits].map(|oid| alice.is_delivered(oid, bob.identity));
+    assert_eq!(states, [true, false]);
+}
+
+#[test]
+fn receipt_is_put_off_while_objects_are_signed_again() {
+    let (alice, bob) = pair();
+    alice.send(bob.identity, "hello");
+    bob.pull_everything(&alice);
+    let identity = alice.identity;
+    let mut rng = ChaCha20Rng::from_seed([2; 32]);
+    alice.keys.rotate(identity, &mut rng).unwrap();
+    let step = || alice.write(move |core, now| core.rotation_step(now, identity));
+    assert!(step().unwrap(), "the record");
+    let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
+    let taken = alice.take_receipt(&bob, receipt.clone());
+    assert!(matches!(taken, Err(ReceiptError::Busy)));
+    while step().unwrap() {}
+    alice.take_receipt(&bob, receipt).unwrap();
+    assert_eq!(alice.rows("receipt").len(), 0, "Bob has yet to get them");
+    bob.pull_everything(&alice);
+    bob.send_receipts(&alice, MESSAGES);
+    assert_eq!(alice.rows("receipt").len(), 1);
+}
+
+#[test]
+fn objects_that_are_not_of_this_node_leave_no_rows() {
+    let (alice, bob) = pair();
+    let own = alice.send(bob.identity, "mine").oid;
+    let theirs = bob.send(alice.identity, "yours").oid;
+    alice.pull_everything(&bob);
+    let mut named = vec![own, theirs, Oid::from_bytes([7; 16])];
+    named.sort_unstable();
+    let receipt = Receipt {
+        behind: named.clone(),
+        refused: named.clone(),
+        waiting: named,
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, receipt).unwrap();
+    assert_eq!(alice.rows("unapplied_object").len(), 1);
+    assert!(!alice.is_delivered(own, bob.identity));
+}
+
+#[test]
+fn domain_that_is_not_shared_and_forgotten_peers_leave_no_rows() {
+    let alice = TestNode::new("alice", 0);
+    let bob = Setup::new("bob").apps(&["identities"]).node();
+    meet(&alice, &bob);
+    alice
+        .take_receipt(&bob, up_to(&alice, alice.head()))
+        .unwrap();
+    assert_eq!(alice.rows("receipt").len(), 0);
+}
