@@ -75,6 +75,13 @@ fn oracle_finds_the_loss_of_a_relayed_object() {
 }
 
 #[test]
+fn oracle_finds_that_a_node_lost_what_its_peers_stated() {
+    let features = "receipts".parse().unwrap();
+    let found = sim::run_tampered(1003, &features, Some(Tamper::Receipts)).unwrap_err();
+    assert!(found.text.contains("does not know that"), "{found}");
+}
+
+#[test]
 fn oracle_finds_every_kind_of_damage() {
     for (tamper, text) in [
         (Tamper::Loss, "lacks"),

@@ -30,6 +30,7 @@ impl World {
         self.check_secrecy()?;
         self.check_owners(&stored)?;
         self.check_merged(&stored)?;
+        self.check_deliveries()?;
         (0..stored.len()).try_for_each(|number| self.check_overdue(number))?;
         for (number, objects) in stored.iter().enumerate() {
             let is_dropped = |it: &StoredObject| it.rev == 0 && !unwanted[number].is_empty();

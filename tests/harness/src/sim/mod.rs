@@ -9,6 +9,7 @@
 mod check;
 mod club;
 mod consent;
+mod deliveries;
 mod faults;
 mod groups;
 mod hostile;
@@ -42,6 +43,9 @@ pub use scenario::{Feature, Features};
 pub use tamper::Tamper;
 pub use transfers::Transfers;
 use world::World;
+
+/// Steps after which the delivery states are compared.
+const DELIVERIES_EVERY: usize = 10;
 
 /// Facts of a run without a violation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,9 +154,13 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
     runtime.block_on(async {
         let start = tokio::time::Instant::now();
         let mut world = World::new(seed, permitted);
-        for _ in 0..world.scenario.steps {
+        for step in 0..world.scenario.steps {
             world.step().await;
+            if step % DELIVERIES_EVERY == 0 {
+                world.check_delivered()?;
+            }
         }
+        world.check_delivered()?;
         world.settle().await?;
         if let Some(tamper) = tamper {
             world.tamper(tamper);

@@ -79,10 +79,12 @@ pub enum Feature {
     Consent,
     /// Nodes that offer the protocol feature `introduce`, beside nodes that do not.
     Introduce,
+    /// Nodes that offer the protocol feature `receipts`, beside nodes that do not.
+    Receipts,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 32] = [
+const NAMES: [(Feature, &str); 33] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -115,6 +117,7 @@ const NAMES: [(Feature, &str); 32] = [
     (Feature::Apart, "apart"),
     (Feature::Consent, "consent"),
     (Feature::Introduce, "introduce"),
+    (Feature::Receipts, "receipts"),
 ];
 
 /// Features that a run may contain.
@@ -262,7 +265,10 @@ impl Scenario {
         let relay = relays.then_some(bastion::Feature::Relay);
         let introduces = rng.random_bool(0.8) && self.features.has(Feature::Introduce);
         let introduce = introduces.then_some(bastion::Feature::Introduce);
-        watch.into_iter().chain(relay).chain(introduce).collect()
+        let receipts = rng.random_bool(0.8) && self.features.has(Feature::Receipts);
+        let receipts = receipts.then_some(bastion::Feature::Receipts);
+        let others = introduce.into_iter().chain(receipts);
+        watch.into_iter().chain(relay).chain(others).collect()
     }
 
     /// Timers of one node.

@@ -37,6 +37,8 @@ pub enum Tamper {
     Refused,
     /// A node has something to push.
     Outbox,
+    /// A node lost what its peers stated.
+    Receipts,
 }
 
 impl Tamper {
@@ -111,6 +113,7 @@ impl World {
                  VALUES (x'', 'rides', x'', 1, ?1, '', 'schema', 0)"
             }
             Tamper::Outbox => "INSERT INTO sync_outbox VALUES (x'', hex(?1), 1)",
+            Tamper::Receipts => "DELETE FROM receipt WHERE ?1 IS NOT NULL",
             Tamper::Ended => "UPDATE app_messages_parent SET deleted = 1 WHERE oid = ?1",
         };
         assert!(database.execute(sql, [oid.as_bytes()]).unwrap() > 0);
