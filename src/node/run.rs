@@ -23,7 +23,7 @@ use crate::admission::{ActivePolicy, NodeGatekeeper};
 use crate::api::ApiState;
 use crate::backup;
 use crate::clock::SystemClock;
-use crate::config::Config;
+use crate::config::{Config, Policy};
 use crate::core_limits::core_limits;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, WriterThread};
@@ -228,7 +228,8 @@ impl RunningNode {
             dialler.keep(peer.onion);
         }
         if self.peers.config().introduces {
-            dialler.keep_introducing();
+            let policy = self.policy.clone();
+            dialler.keep_introducing(move || policy.get().policy == Policy::Open);
         }
         let known = self.engine.read(|view| view.rows.peers()).await?;
         for peer in known.into_iter().filter(|peer| peer.tier == Tier::Trusted) {

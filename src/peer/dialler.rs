@@ -357,6 +357,11 @@ impl Dialler {
         &self.0.sync
     }
 
+    /// The number of dials to introduced nodes that may begin now.
+    pub(super) fn free_introduction_slots(&self) -> usize {
+        self.0.introduction_slots.available_permits()
+    }
+
     /// The addresses with which a session is kept open.
     pub(super) fn kept(&self) -> BTreeSet<OnionAddr> {
         self.0.kept.lock().clone()

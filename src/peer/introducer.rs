@@ -13,6 +13,7 @@ use std::time::Duration;
 use bastion::{DialTerms, Feature, HandshakeError, HandshakeStep, Tier};
 use futures::future::join_all;
 use keys::{PeerId, TraceId, error_chain};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
@@ -45,6 +46,8 @@ const REPEAT_MIN: Duration = Duration::from_secs(60);
 /// When a peer was asked for the addresses of the members of a scope.
 struct Asked {
     members: Vec<Member>,
+    /// Time from which a change of the members counts.
+    changed_from: Instant,
     repeat_at: Instant,
     pause: Duration,
 }
@@ -58,8 +61,9 @@ struct Introducer {
 }
 
 impl Dialler {
-    /// Introduces this node to other members' nodes, until the node stops.
-    pub fn keep_introducing(&self) {
+    /// Introduces this node to other members' nodes, until the node stops. While `may_dial` is
+    /// false, this node only asks and answers.
+    pub fn keep_introducing(&self, may_dial: impl Fn() -> bool + Send + 'static) {
         let mut introducer = Introducer {
             dialler: self.clone(),
             after: ScopeId(0),
@@ -72,7 +76,7 @@ impl Dialler {
                 let trace = TraceId(rand::random());
                 let span = tracing::info_span!("introductions", %trace);
                 let core = introducer.dialler.sync().engine().traced(trace);
-                let looked = introducer.look(&core).instrument(span.clone());
+                let looked = introducer.look(&core, may_dial()).instrument(span.clone());
                 if let Err(error) = looked.await {
                     let _in = span.enter();
                     tracing::error!(error = %error_chain(&error), "could not introduce this node");
@@ -84,7 +88,11 @@ impl Dialler {
 
 impl Introducer {
     /// Examines some of the scopes, asks for what is missing, and dials.
-    async fn look(&mut self, core: &CoreHandle) -> Result<(), EngineError<StoreError>> {
+    async fn look(
+        &mut self,
+        core: &CoreHandle,
+        may_dial: bool,
+    ) -> Result<(), EngineError<StoreError>> {
         let after = self.after;
         let found: MeetingPlaces = core.read(move |view| view.meeting_places(after)).await?;
         self.after = found.last.unwrap_or(ScopeId(0));
@@ -94,16 +102,24 @@ impl Introducer {
             .sync()
             .registry()
             .sessions_with(Feature::Introduce);
-        let asking = sessions.iter().map(|session| {
-            let questions = self.questions(session, &places);
-            self.ask(core, session, questions)
-        });
+        let questions: Vec<_> = sessions
+            .iter()
+            .map(|session| (session, self.questions(session, &places)))
+            .collect();
+        let answered = Mutex::default();
+        let asking = questions
+            .iter()
+            .map(|(session, asked)| self.ask(core, session, asked, &answered));
         // A peer that does not answer delays no other.
         let _ = timeout(ASKING_MAX, join_all(asking)).await;
-        self.note_asked(&sessions, &places);
+        self.note_asked(&questions, &answered.into_inner());
+        if !may_dial {
+            return Ok(());
+        }
         let facts = DialFacts {
             live: self.live(),
             kept: self.dialler.kept(),
+            dials_max: self.dialler.free_introduction_slots(),
             delay_ms_max: self.dialler.sync().config().introduce_delay_ms_max,
         };
         let dials = core
@@ -134,36 +150,59 @@ impl Introducer {
         let takes_part = |place: &&MeetingPlace| place.members.iter().any(|it| it.home == peer);
         let is_due = |place: &&MeetingPlace| {
             let asked = self.asked.get(&(peer, place.scope));
-            asked.is_none_or(|it| it.repeat_at <= now || it.members != place.members)
+            asked.is_none_or(|it| {
+                let is_changed = it.members != place.members && it.changed_from <= now;
+                it.repeat_at <= now || is_changed
+            })
         };
         let due = places.iter().filter(takes_part).filter(is_due);
         due.take(SCOPES_MAX).collect()
     }
 
-    /// Notes what was asked, and forgets the peers that have no session.
-    fn note_asked(&mut self, sessions: &[LiveSession], places: &[MeetingPlace]) {
-        let repeat_s_max = self.dialler.sync().config().introduce_repeat_s_max;
-        let repeat_max = Duration::from_secs(repeat_s_max);
-        for session in sessions {
-            for place in self.questions(session, places) {
+    /// Notes which scopes were asked about, and forgets the peers that have no session. A scope
+    /// without a whole answer is asked about again soon.
+    fn note_asked(
+        &mut self,
+        questions: &[(&LiveSession, Vec<&MeetingPlace>)],
+        answered: &BTreeSet<(PeerId, ScopeId)>,
+    ) {
+        let repeat_max = self.dialler.sync().config().introduce_repeat_s_max;
+        let repeat_max = Duration::from_secs(repeat_max);
+        let repeat_min = REPEAT_MIN.min(repeat_max);
+        let now = Instant::now();
+        for (session, places) in questions {
+            for place in places {
                 let key = (*session.handle.peer(), place.scope);
-                let pause = self.asked.get(&key).map_or(REPEAT_MIN, |asked| asked.pause);
+                let before = self.asked.get(&key);
+                let is_same = before.is_some_and(|asked| asked.members == place.members);
+                let pause = match before {
+                    Some(asked) if is_same && answered.contains(&key) => asked.pause,
+                    _ => repeat_min,
+                };
                 self.asked.insert(
                     key,
                     Asked {
                         members: place.members.clone(),
-                        repeat_at: Instant::now() + pause,
+                        changed_from: now + repeat_min,
+                        repeat_at: now + pause,
                         pause: (2 * pause).min(repeat_max),
                     },
                 );
             }
         }
-        let live: BTreeSet<PeerId> = sessions.iter().map(|it| *it.handle.peer()).collect();
+        let peers = questions.iter().map(|(session, _)| *session.handle.peer());
+        let live: BTreeSet<PeerId> = peers.collect();
         self.asked.retain(|(peer, _), _| live.contains(peer));
     }
 
     /// Asks one peer, and takes the records of its replies.
-    async fn ask(&self, core: &CoreHandle, session: &LiveSession, places: Vec<&MeetingPlace>) {
+    async fn ask(
+        &self,
+        core: &CoreHandle,
+        session: &LiveSession,
+        places: &[&MeetingPlace],
+        answered: &Mutex<BTreeSet<(PeerId, ScopeId)>>,
+    ) {
         for place in places {
             let asked = self.ask_for(core, session, place).await;
             if let Err(SyncError::Session(
@@ -177,6 +216,9 @@ impl Introducer {
                 tracing::debug!(error = %error_chain(&error), "could not ask for addresses");
                 return;
             }
+            answered
+                .lock()
+                .insert((*session.handle.peer(), place.scope));
         }
     }
 

@@ -124,8 +124,8 @@ impl SyncService {
         });
     }
 
-    /// Gives up objects that have waited too long, and tries rights lists again that were put off;
-    /// until the node stops.
+    /// Gives up objects that have waited too long, deletes old address records, and tries rights
+    /// lists again that were put off; until the node stops.
     pub fn keep_expiring(&self) {
         let this = self.clone();
         self.in_background(async move {
@@ -134,6 +134,7 @@ impl SyncService {
                 let (core, span) = this.traced_run();
                 let run = async {
                     expire_waiting(&core).await;
+                    expire_addresses(&core).await;
                     retry_lists(&core).await;
                 };
                 run.instrument(span).await;
@@ -183,6 +184,14 @@ async fn expire_waiting(core: &CoreHandle) {
                 return;
             }
         }
+    }
+}
+
+async fn expire_addresses(core: &CoreHandle) {
+    let expired = core.write(|core, now| core.expire_addresses(now)).await;
+    let expired: Result<(), EngineError<StoreError>> = expired;
+    if let Err(error) = expired {
+        tracing::error!(error = %error_chain(&error), "could not delete old address records");
     }
 }
 

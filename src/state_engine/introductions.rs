@@ -29,15 +29,15 @@ const OWNER_DAY_MAX: usize = 8;
 /// Introductions that begin in a day.
 const DAY_MAX: usize = 32;
 /// Introductions that are kept for one owner of scopes.
-const OWNER_MAX: usize = 32;
-/// Most dials that one look returns.
-const DIALS_MAX: usize = 2;
+const OWNER_MAX: usize = 16;
+/// Most introductions that one look examines.
+const ROWS_MAX: usize = 8;
 /// Failed dials after which a node that was never reached gives way to others.
 const TRIES_MAX: u32 = 3;
 /// Seconds by which the counter of an address record may be ahead of this node's clock.
 const AHEAD_S_MAX: u64 = 24 * 60 * 60;
-/// Sessions with introduced nodes at the same time.
-const LIVE_MAX: usize = 32;
+/// Sessions with introduced nodes at the same time, from which no further one is dialled.
+const LIVE_MAX: usize = 64;
 /// Duration of a session after which a node counts as reliable again.
 const STABLE_MS: u64 = 60 * MINUTE_MS;
 /// Longest pause between two dials of a node that was reached, in milliseconds.
@@ -54,6 +54,8 @@ pub struct DialFacts {
     pub live: BTreeSet<PeerId>,
     /// The addresses at which the operator keeps sessions.
     pub kept: BTreeSet<OnionAddr>,
+    /// Most dials that may begin now.
+    pub dials_max: usize,
     /// Longest delay of a first dial, in milliseconds.
     pub delay_ms_max: u64,
 }
@@ -105,31 +107,42 @@ impl StateEngine {
         let (Some(place), _) = self.view().meeting_place(scope)? else {
             return Ok(0);
         };
-        let members = place.members.iter();
-        let homes: BTreeMap<_, _> = members.map(|it| (it.home, it.identity)).collect();
+        let mut homes: BTreeMap<PeerId, Vec<Oid>> = BTreeMap::new();
+        for member in &place.members {
+            homes.entry(member.home).or_default().push(member.identity);
+        }
         self.store.transaction(|tx| {
             let mut taken = 0;
             for record in records {
                 let node = record.node();
-                let Some(identity) = homes.get(&node) else {
+                let Some(identities) = homes.get(&node) else {
                     continue;
                 };
-                if !tx.is_banned(&node, now)? && is_later(tx, record, identity, now)? {
+                if !tx.is_banned(&node, now)? && is_later(tx, record, identities, now)? {
+                    let stored = tx.address(&node)?;
                     tx.put_address(&AddressRow {
                         peer: node,
                         record: codec::encode(&[record.record()]),
                         onion: record.onion(),
                         key_id: record.order().0,
                         counter: record.order().1,
-                        scope_owner: place.owner,
+                        // Another owner must not take over the place of the record.
+                        scope_owner: stored.map_or(place.owner, |stored| stored.scope_owner),
                         at: now,
                     })?;
                     taken += 1;
                 }
             }
-            tx.remove_addresses_before(Timestamp(now.0.saturating_sub(KEPT_MS)))?;
             Ok(taken)
         })
+    }
+
+    /// Deletes the address records that were taken long ago, or by a clock that was ahead.
+    pub fn expire_addresses(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let first = Timestamp(now.0.saturating_sub(KEPT_MS));
+        let last = Timestamp(now.0.saturating_add(DAY_MS));
+        self.store
+            .transaction(|tx| tx.keep_addresses_between(first, last))
     }
 
     /// Begins introductions to the nodes of the members of `places`, within the bounds of a day.
@@ -145,7 +158,8 @@ impl StateEngine {
             let mut candidates = Candidates::default();
             for place in places {
                 for member in &place.members {
-                    if onion_of(&view, &member.home, facts, now)?.is_some() {
+                    let is_live = facts.live.contains(&member.home);
+                    if !is_live && onion_of(&view, &member.home, facts, now)?.is_some() {
                         candidates.add(place, member.home);
                     }
                 }
@@ -198,7 +212,7 @@ impl StateEngine {
     }
 
     /// The dials that are due. Introductions that no scope wants any more end, but count for the
-    /// rest of their first day.
+    /// rest of their first day. A node whose session lasts counts as reliable again.
     fn due_introductions(
         &mut self,
         now: Timestamp,
@@ -206,38 +220,39 @@ impl StateEngine {
     ) -> Result<Vec<IntroductionDial>, StoreError> {
         let rows = self.store.rows().introductions()?;
         let live = rows.iter().filter(|row| facts.live.contains(&row.peer));
-        let dials_max = DIALS_MAX.min(LIVE_MAX.saturating_sub(live.count()));
+        let dials_max = facts.dials_max.min(LIVE_MAX.saturating_sub(live.count()));
         // A time that is far ahead was written by another clock.
         let is_time = |at: Timestamp| at <= now || at.0 > now.0.saturating_add(8 * DAY_MS);
-        let is_due = |row: &Introduction| is_time(row.next_at) && !facts.live.contains(&row.peer);
+        let due = rows.into_iter().filter(|row| is_time(row.next_at));
         let (mut dials, mut changed) = (Vec::new(), Vec::new());
-        for row in rows.into_iter().filter(is_due) {
-            if dials.len() >= dials_max {
-                break;
-            }
-            let view = self.view();
-            let (place, _) = view.meeting_place(row.scope)?;
-            let is_wanted = place.is_some_and(|place| {
-                let mut members = place.members.iter();
-                members.any(|member| member.home == row.peer)
-            });
-            let onion = match is_wanted {
-                true => onion_of(&view, &row.peer, facts, now)?,
-                false => None,
+        for mut row in due.take(ROWS_MAX) {
+            let is_live = facts.live.contains(&row.peer);
+            let day_end = match row.begun_at > now {
+                true => now,
+                false => Timestamp(row.begun_at.0.saturating_add(DAY_MS)),
             };
-            let day_end = row.begun_at.min(now).0.saturating_add(DAY_MS);
-            let next_at = match onion {
-                Some(onion) => {
-                    let peer = row.peer;
-                    dials.push(IntroductionDial { peer, onion });
-                    // A node that stops during the dial does not dial again at once.
-                    now.0.saturating_add(10 * MINUTE_MS)
+            let onion = self.wanted_onion(&row, facts, now)?;
+            match onion {
+                Some(_) if is_live => {
+                    let is_stable = |at: Timestamp| at.0.saturating_add(STABLE_MS) <= now.0;
+                    if row.reached_at.is_some_and(is_stable) {
+                        row.failures = 0;
+                    }
                 }
-                None => day_end,
+                // The row stays due.
+                Some(_) if dials.len() >= dials_max => continue,
+                Some(onion) => dials.push(IntroductionDial {
+                    peer: row.peer,
+                    onion,
+                }),
+                None => {}
+            }
+            // A node that stops during the dial does not dial again at once.
+            row.next_at = match onion {
+                Some(_) => Timestamp(now.0.saturating_add(10 * MINUTE_MS)),
+                None => day_end.max(now),
             };
-            let is_over = onion.is_none() && day_end <= now.0;
-            let next_at = Timestamp(next_at);
-            changed.push((is_over, Introduction { next_at, ..row }));
+            changed.push((onion.is_none() && day_end <= now, row));
         }
         if !changed.is_empty() {
             self.store.transaction(|tx| {
@@ -250,6 +265,25 @@ impl StateEngine {
         Ok(dials)
     }
 
+    /// The onion service of the node of an introduction, if the node is still wanted.
+    fn wanted_onion(
+        &self,
+        row: &Introduction,
+        facts: &DialFacts,
+        now: Timestamp,
+    ) -> Result<Option<OnionAddr>, StoreError> {
+        let view = self.view();
+        let (place, _) = view.meeting_place(row.scope)?;
+        let is_member = place.is_some_and(|place| {
+            let mut members = place.members.iter();
+            members.any(|member| member.home == row.peer)
+        });
+        match is_member {
+            true => onion_of(&view, &row.peer, facts, now),
+            false => Ok(None),
+        }
+    }
+
     /// Stores the result of a dial, and the time of the next one.
     pub fn note_introduction(
         &mut self,
@@ -260,19 +294,14 @@ impl StateEngine {
         let Some(mut row) = self.store.rows().introduction(peer)? else {
             return Ok(());
         };
-        let was_short = row
-            .reached_at
-            .is_some_and(|at| now.0 < at.0.saturating_add(STABLE_MS));
+        // A node that ends its sessions at once costs a puzzle each time.
+        let is_first = outcome == IntroductionOutcome::Reached && row.reached_at.is_none();
+        row.failures = match is_first {
+            true => 0,
+            false => row.failures.saturating_add(1),
+        };
         if outcome == IntroductionOutcome::Reached {
-            // A node that ends its sessions at once costs a puzzle each time.
-            row.failures = if was_short {
-                row.failures.saturating_add(1)
-            } else {
-                0
-            };
             row.reached_at = Some(now);
-        } else {
-            row.failures = row.failures.saturating_add(1);
         }
         let wait_ms = match row.reached_at {
             Some(_) => ((10 * MINUTE_MS) << row.failures.min(5)).min(REACHED_PAUSE_MS_MAX),
@@ -300,16 +329,19 @@ impl StateEngine {
 fn is_later(
     tx: &WriteTx<'_>,
     record: &VerifiedAddress,
-    identity: &Oid,
+    identities: &[Oid],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let (chain, (key_id, counter)) = (&record.record().node, record.order());
-    if counter > now.0 / 1000 + AHEAD_S_MAX {
+    let now_s = now.0 / 1000;
+    if counter > now_s + AHEAD_S_MAX || counter < now_s.saturating_sub(KEPT_MS / 1000) {
         return Ok(false);
     }
     let mut known = vec![known_server_chain(tx, &chain.oid())?];
-    if let Some(identity) = tx.identity(identity)? {
-        known.push(home_chain(tx, &identity)?);
+    for identity in identities {
+        if let Some(identity) = tx.identity(identity)? {
+            known.push(home_chain(tx, &identity)?);
+        }
     }
     if let Some(stored) = tx.address(&record.node())? {
         if (key_id, counter) <= (stored.key_id, stored.counter) {
@@ -328,7 +360,7 @@ fn onion_of(
     facts: &DialFacts,
     now: Timestamp,
 ) -> Result<Option<OnionAddr>, StoreError> {
-    if facts.live.contains(node) || !view.may_introduce(node, now)? {
+    if !view.may_introduce(node, now)? {
         return Ok(None);
     }
     let onion = view.rows.address(node)?.map(|row| row.onion);
@@ -392,7 +424,7 @@ impl Counts {
             let is_kept = !is_unreached(row);
             counts.kept_all += usize::from(is_kept);
             *counts.kept.entry(row.scope_owner).or_default() += usize::from(is_kept);
-            if row.begun_at.0.saturating_add(DAY_MS) > now.0 {
+            if row.begun_at <= now && row.begun_at.0.saturating_add(DAY_MS) > now.0 {
                 counts.day_all += 1;
                 *counts.day.entry(row.scope_owner).or_default() += 1;
             }

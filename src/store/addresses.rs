@@ -179,13 +179,17 @@ impl WriteTx<'_> {
         statement.execute([peer.as_bytes()]).map(drop)
     }
 
-    /// Deletes the address records that were taken before a time.
-    pub fn remove_addresses_before(&self, before: Timestamp) -> Result<(), StoreError> {
+    /// Deletes the address records that were not taken between two times.
+    pub fn keep_addresses_between(
+        &self,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut statement = self.prepare(
             "deleting old address records",
-            "DELETE FROM address WHERE at < ?1",
+            "DELETE FROM address WHERE at NOT BETWEEN ?1 AND ?2",
         )?;
-        statement.execute([before.0]).map(drop)
+        statement.execute((first.0, last.0)).map(drop)
     }
 
     /// Writes an introduction, in place of an earlier one of this node.

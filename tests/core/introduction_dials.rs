@@ -6,7 +6,7 @@ use postern::op_context::Timestamp;
 use postern::state_engine::{DialFacts, IntroductionOutcome, MeetingPlace};
 use postern::store::AddressRow;
 
-use crate::introductions::{Trio, dial_of, verified};
+use crate::introductions::{Trio, dial_of, facts, verified};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -17,10 +17,7 @@ fn pauses(trio: &Trio, outcome: IntroductionOutcome, count: usize) -> Vec<u64> {
     let mut now = alice.engine.now();
     let mut pauses = Vec::new();
     for _ in 0..count {
-        assert_eq!(
-            trio.plan_at(alice, now, DialFacts::default()),
-            [dial_of(&trio.carol)]
-        );
+        assert_eq!(trio.plan_at(alice, now, facts()), [dial_of(&trio.carol)]);
         alice
             .write(move |core, _| core.note_introduction(now, &peer, outcome))
             .unwrap();
@@ -28,7 +25,7 @@ fn pauses(trio: &Trio, outcome: IntroductionOutcome, count: usize) -> Vec<u64> {
             .read(move |view| view.rows.introduction(&peer))
             .unwrap();
         let before = Timestamp(next.next_at.0 - 1);
-        assert_eq!(trio.plan_at(alice, before, DialFacts::default()), []);
+        assert_eq!(trio.plan_at(alice, before, facts()), []);
         // Chance takes up to a half.
         pauses.push((next.next_at.0 - now.0).div_ceil(HOUR_MS));
         now = next.next_at;
@@ -47,6 +44,27 @@ fn node_that_is_not_reached_is_dialled_less_and_less_often() {
             "{pause} of {longest}"
         );
     }
+}
+
+#[test]
+fn session_that_lasts_ends_the_pauses() {
+    let trio = Trio::new(AcceptPolicy::All);
+    trio.exchange();
+    pauses(&trio, IntroductionOutcome::Reached, 5);
+    let (alice, peer) = (&trio.alice, trio.carol.peer_id());
+    let row = || {
+        alice
+            .read(move |view| view.rows.introduction(&peer))
+            .unwrap()
+    };
+    assert_eq!(row().failures, 4);
+    let live = DialFacts {
+        live: [peer].into(),
+        ..facts()
+    };
+    let later = Timestamp(row().next_at.0 + HOUR_MS);
+    assert_eq!(trio.plan_at(alice, later, live), []);
+    assert_eq!(row().failures, 0);
 }
 
 #[test]
@@ -130,7 +148,10 @@ fn dials_of_a_day_are_bounded_for_each_owner_and_in_all() {
         16
     );
     // The members of the first day do not take part in the scope, so that those dials end.
-    assert_eq!(begin(&trio, places, Timestamp(now.0 + DAY_MS)), 16);
+    let next_day = Timestamp(now.0 + DAY_MS);
+    begin(&trio, places, next_day);
+    begin(&trio, Vec::new(), next_day);
+    assert_eq!(begin(&trio, Vec::new(), next_day), 16);
     let trio = Trio::new(AcceptPolicy::All);
     let places = crowd(&trio, 2, 20);
     let of_owners = (10..20).map(|owner| MeetingPlace {
@@ -147,6 +168,6 @@ fn clock_that_was_ahead_blocks_no_dial() {
     trio.exchange();
     let now = alice.engine.now();
     let ahead = Timestamp(now.0 + 1000 * DAY_MS);
-    assert_eq!(trio.plan_at(alice, ahead, DialFacts::default()).len(), 1);
-    assert_eq!(trio.plan_at(alice, now, DialFacts::default()).len(), 1);
+    assert_eq!(trio.plan_at(alice, ahead, facts()).len(), 1);
+    assert_eq!(trio.plan_at(alice, now, facts()).len(), 1);
 }

@@ -16,6 +16,7 @@ fn sync() -> SyncConfig {
         pull_wait_s: 60,
         introduce_look_ms: 20,
         introduce_delay_ms_max: 0,
+        introduce_repeat_s_max: 0,
         ..manual_sync()
     }
 }
@@ -72,7 +73,7 @@ async fn members_with_one_common_peer_reach_each_other_and_stay_untrusted() {
         [("Alice", 1), ("Bob", 2), ("Carol", 4)].map(|(name, seed)| node(&net, name, seed));
     let talk = found(&bob, [&alice, &carol]).await;
     for node in [&alice, &bob, &carol] {
-        node.dialler.keep_introducing();
+        node.dialler.keep_introducing(|| true);
     }
     alice.wait_for_session(&carol.peer_id()).await;
     carol.wait_for_session(&alice.peer_id()).await;
@@ -99,7 +100,7 @@ async fn node_that_asks_for_much_work_is_not_dialled_to_the_end() {
     let carol = node_of(&net, "Carol", 4, 8192);
     found(&bob, [&alice, &carol]).await;
     for node in [&alice, &bob] {
-        node.dialler.keep_introducing();
+        node.dialler.keep_introducing(|| true);
     }
     let peer = carol.peer_id();
     // The result of a dial has no `change_seq`.

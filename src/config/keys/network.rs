@@ -143,8 +143,9 @@ pub(super) const SYNC: Table = Table {
             default: Some("\"members\""),
             about: "Whether this node becomes known to the nodes of other members. \"members\": \
                     members of a scope of three or more that accepted learn each other's onion \
-                    addresses, and their nodes dial each other. \"never\": this node neither asks \
-                    for addresses nor gives its own, and gets messages by other members' nodes.",
+                    addresses. Their nodes dial each other if the policy is \"open\". \
+                    \"never\": this node neither asks for addresses nor gives its own, and gets \
+                    messages by other members' nodes.",
             reason: "two members whose common peers are offline still reach each other",
             in_new_file: None,
         },

@@ -296,7 +296,7 @@ impl World {
             live.dialler.keep(self.nodes[dialled].onion);
         }
         if self.nodes[number].offered.has(bastion::Feature::Introduce) {
-            live.dialler.keep_introducing();
+            live.dialler.keep_introducing(|| true);
         }
         self.nodes[number].state = NodeState::Up(Box::new(live));
     }
