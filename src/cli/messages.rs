@@ -114,10 +114,10 @@ pub(super) async fn inbox(
                 let state = delivery::summary(message.get("delivery").unwrap_or(&Value::Null));
                 let state = match state.is_empty() {
                     true => state,
-                    false => format!(" ({state})"),
+                    false => format!(", {state}"),
                 };
                 print(format_args!(
-                    "[{}] {label}{}{state}: {}",
+                    "[{}{state}] {label}{}: {}",
                     number(message, "change_seq"),
                     line(text(message, "sender_label")),
                     sanitize(text(message, "body"))
