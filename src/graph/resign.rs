@@ -11,7 +11,7 @@ use super::commit::Change;
 use super::error::SaveError;
 use super::load::load_object;
 use super::manager::GraphManager;
-use crate::acl::{AclManager, Existing, Precedence};
+use crate::acl::{AclManager, Existing, Granted, Precedence};
 use crate::op_context::AppId;
 use crate::store::{AppTable, ParentRow, ScopeId, SettlingWork, StoreError};
 
@@ -125,19 +125,22 @@ impl GraphManager<'_> {
     }
 
     /// Restamps one portion of the objects in a scope: those of local owners that are not to be
-    /// re-signed themselves. `with_lists`: rights lists too. `span` is the last `change_seq` that
-    /// is done, and the last that is to be done. Returns how far it got; `None`: all is done.
+    /// re-signed themselves. `is_opened`: rights lists and received objects too, because the cursors
+    /// of all peers passed the scope while it was closed. `span` is the last `change_seq` that is
+    /// done, and the last that is to be done. Returns how far it got; `None`: all is done.
     pub fn restamp_portion(
         &mut self,
         (app, scope): (AppId, ScopeId),
         span: (i64, i64),
-        with_lists: bool,
+        is_opened: bool,
     ) -> Result<Option<i64>, SaveError> {
         let apps = self.tx.apps();
         let Some(app) = apps.iter().find(|known| known.id == app) else {
             return Ok(None);
         };
-        let mut rows = self.tx.local_in_scope(app, scope, span, RESTAMPED_MAX)?;
+        let mut rows = self
+            .tx
+            .restamped_in_scope(app, scope, span, RESTAMPED_MAX, is_opened)?;
         let last_seq = rows.last().map(|row| row.change_seq);
         let is_all = rows.len() < RESTAMPED_MAX;
         if !is_all && rows.first().map(|row| row.change_seq) != last_seq {
@@ -151,8 +154,11 @@ impl GraphManager<'_> {
                 return Ok(Some(row.change_seq.cast_signed() - 1));
             }
             let is_current = self.keys().key_id(row.owner) == Ok(row.key_id);
-            let is_meant = with_lists || row.type_number != RIGHTS_TYPE;
-            if is_meant && is_current && self.is_local(&row.owner)? {
+            let is_meant = is_opened || row.type_number != RIGHTS_TYPE;
+            if row.origin.is_some() {
+                let granted = AclManager::check_renumber(row.oid);
+                self.restamp_granted(app, row, &granted)?;
+            } else if is_meant && is_current && self.is_local(&row.owner)? {
                 self.restamp(app, row)?;
             }
         }
@@ -168,9 +174,19 @@ impl GraphManager<'_> {
             precedence: Precedence::Same,
         };
         let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;
+        self.restamp_granted(app, row, &granted)
+            .map_err(SaveError::from)
+    }
+
+    fn restamp_granted(
+        &mut self,
+        app: &AppTable,
+        row: ParentRow,
+        granted: &Granted,
+    ) -> Result<(), StoreError> {
         self.end_group();
         self.tx.count_bytes(self.tx.value_bytes(app, row.id)?);
-        self.commit_row(&granted, app, row, Change::Signature)?;
-        Ok(())
+        self.commit_row(granted, app, row, Change::Signature)
+            .map(drop)
     }
 }

@@ -38,7 +38,7 @@ pub struct AppTable {
     pub(super) own_in_scope: String,
     pub(super) head: String,
     pub(super) by_oid: String,
-    pub(super) local_in_scope: String,
+    pub(super) restamped_in_scope: String,
     pub(super) received_in_scope: String,
     pub(super) count_in_scope: String,
     pub(super) list_seen: String,
@@ -154,9 +154,9 @@ impl AppTable {
                         COALESCE((SELECT MAX(id) FROM {parent}), 0)"
             ),
             by_oid: format!("{select} WHERE p.oid > ?1 AND p.rev > 0 ORDER BY p.oid LIMIT ?2"),
-            local_in_scope: format!(
+            restamped_in_scope: format!(
                 "{select} WHERE p.scope_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?3
-                   AND p.origin IS NULL AND p.rev > 0
+                   AND (p.origin IS NULL OR ?5) AND p.rev > 0
                  ORDER BY p.change_seq, p.id LIMIT ?4"
             ),
             received_in_scope: format!(

@@ -41,17 +41,17 @@ impl Rows<'_> {
         statement.all((owner.as_bytes(), key_id, limit), parent_row)
     }
 
-    /// At most `limit` objects in a scope that were made on this node, with a `change_seq` above
-    /// `after` and up to `until`, oldest first.
-    pub fn local_in_scope(
+    /// At most `limit` objects in a scope, with a `change_seq` above `after` and up to `until`,
+    /// oldest first: those that were made on this node, and with `received` those of peers too.
+    pub fn restamped_in_scope(
         &self,
         app: &AppTable,
         scope_id: ScopeId,
         (after, until): (i64, i64),
         limit: usize,
+        received: bool,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let mut statement =
-            self.prepare("reading local objects in a scope", &app.local_in_scope)?;
-        statement.all((scope_id.0, after, until, limit), parent_row)
+        let mut statement = self.prepare("reading objects in a scope", &app.restamped_in_scope)?;
+        statement.all((scope_id.0, after, until, limit, received), parent_row)
     }
 }

@@ -202,7 +202,7 @@ fn of_app(app: &AppTable) -> [(&'static str, &String); 19] {
         ("created between", &app.created_between),
         ("own in a scope", &app.own_in_scope),
         ("reclaim", &app.by_oid),
-        ("restamp a scope", &app.local_in_scope),
+        ("restamp a scope", &app.restamped_in_scope),
         ("drop an ended scope", &app.received_in_scope),
         ("count a scope", &app.count_in_scope),
         ("list that is seen", &app.list_seen),
@@ -241,7 +241,7 @@ fn statement_on_the_tables_of_an_app_searches_an_index() {
     let scope = "SEARCH p USING INDEX app_messages_parent_scope (scope_id=? AND change_seq>?";
     assert_eq!(plan(&store, &app.received_in_scope), format!("{scope})"));
     let until = format!("{scope} AND change_seq<?)");
-    assert!(plan(&store, &app.local_in_scope).starts_with(&until));
+    assert!(plan(&store, &app.restamped_in_scope).starts_with(&until));
     assert_eq!(
         plan(&store, &app.by_oid),
         "SEARCH p USING INDEX sqlite_autoindex_app_messages_parent_1 (oid>?)"

@@ -19,7 +19,7 @@ struct Scene {
     bob: TestNode,
     carol: TestNode,
     dave: TestNode,
-    /// A conversation of Alice, Bob and Carol.
+    /// A conversation of Alice, Bob, Carol and Dave. Carol and Dave are no peers.
     talk: Oid,
     /// A conversation of Alice and Carol.
     aside: Oid,
@@ -60,12 +60,17 @@ impl Scene {
         for other in [&bob, &carol, &dave] {
             meet(&alice, other);
         }
-        let three = conversation(&[alice.identity, bob.identity, carol.identity]);
-        let talk = alice.make("messages", 1, three).unwrap().oid;
+        let members = [&alice, &bob, &carol, &dave].map(|it| it.identity);
+        let talk = alice
+            .make("messages", 1, conversation(&members))
+            .unwrap()
+            .oid;
         alice.make("messages", 2, message(talk, "one")).unwrap();
         let two = conversation(&[alice.identity, carol.identity]);
         let aside = alice.make("messages", 1, two).unwrap().oid;
-        carol.pull_everything(&alice);
+        for other in [&carol, &dave] {
+            other.pull_everything(&alice);
+        }
         let recovered = alice.write(|core, now| core.start_recovery(EpochReason::Restored, now));
         recovered.unwrap();
         let alice = alice.restart();
@@ -125,6 +130,25 @@ fn scope_opens_when_the_last_node_was_asked() {
     assert_eq!(scene.texts(), ["one"]);
     scene.end();
     assert_eq!(scene.texts(), ["one", "two"]);
+}
+
+#[test]
+fn messages_of_other_members_come_when_the_scope_opens() {
+    let scene = Scene::new();
+    let Scene {
+        alice, carol, dave, ..
+    } = &scene;
+    let said = dave.make("messages", 2, message(scene.talk, "of Dave"));
+    let said = said.unwrap().oid;
+    alice.relay(dave, "messages");
+    alice
+        .make("messages", 2, message(scene.aside, "aside"))
+        .unwrap();
+    let got = carol.relay(alice, "messages");
+    assert!(!got.fetched.contains(&said), "the scope is closed");
+    scene.end();
+    let got = carol.relay(alice, "messages");
+    assert!(got.fetched.contains(&said), "{got:?}");
 }
 
 #[test]
