@@ -67,19 +67,29 @@ fn equal_seeds_give_equal_rows() {
     assert_ne!(other.digest, first.digest);
 }
 
+/// Most seeds in which a test looks for one whose run has something to damage.
+const DRAWS_MAX: u64 = 20;
+
+/// Damages the runs of some seeds until the oracle finds it. A run may have nothing to damage.
+fn is_found_in_some(features: &str, tamper: Tamper, text: &str) -> bool {
+    let features: Features = features.parse().unwrap();
+    let mut draws = 1003..1003 + DRAWS_MAX;
+    draws.any(|seed| {
+        let run = sim::run_tampered(seed, &features, Some(tamper));
+        run.is_err_and(|found| found.text.contains(text))
+    })
+}
+
 #[test]
 fn oracle_finds_the_loss_of_a_relayed_object() {
-    let features = "relay,apart".parse().unwrap();
-    let found = sim::run_tampered(1003, &features, Some(Tamper::RelayedLoss)).unwrap_err();
-    assert!(found.text.contains("relays"), "{found}");
+    let is_found = is_found_in_some("relay,apart", Tamper::RelayedLoss, "relays");
+    assert!(is_found);
 }
 
 #[test]
 fn oracle_finds_that_a_node_lost_what_its_peers_stated() {
-    let features = "receipts".parse().unwrap();
-    // The seed draws the feature, and a receipt is stored in the end.
-    let found = sim::run_tampered(1005, &features, Some(Tamper::Receipts)).unwrap_err();
-    assert!(found.text.contains("does not know that"), "{found}");
+    let is_found = is_found_in_some("receipts", Tamper::Receipts, "does not know that");
+    assert!(is_found);
 }
 
 #[test]
