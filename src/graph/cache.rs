@@ -36,6 +36,8 @@ pub(super) struct TxCache {
     pub(super) later: BTreeMap<(PeerId, AppId), bool>,
     /// Whether any object waits; `None` before the first look.
     pub(super) is_any_waiting: Option<bool>,
+    /// Whether the node remembers anything of purges; `None` before the first look.
+    pub(super) is_any_purged: Option<bool>,
     /// The number of identities of other nodes that were frozen.
     pub(super) frozen: usize,
     /// Searches and rows that were read, all together.

@@ -151,7 +151,7 @@ impl GraphManager<'_> {
 
     /// Whether an identity of this node reads a scope. One that stopped in this transaction may
     /// count.
-    fn is_read_here(&self, scope: ScopeId) -> Result<bool, StoreError> {
+    pub(super) fn is_read_here(&self, scope: ScopeId) -> Result<bool, StoreError> {
         if !scope.has_readers() {
             return Ok(false);
         }

@@ -87,6 +87,7 @@ impl GraphManager<'_> {
                     .insert_parent(&row, &resolved.attrs, granted)?;
                 self.fulfil(&Cause::Arrived(app.id, row.oid))?;
                 if is_new_scope {
+                    self.note_scope_back(&row)?;
                     self.tx.wake_scope_again(&row.oid, self.env.now)?;
                 }
             }

@@ -276,6 +276,9 @@ impl GraphManager<'_> {
             home_since_scope: known.map_or(ScopeId::LOCAL, |known| known.home_since_scope),
             home_moved_at: known.map_or(Timestamp(0), |known| known.home_moved_at),
         };
+        if known.is_none() {
+            self.remember_identity(&row.oid)?;
+        }
         let row = self.put_at_home(row, known.as_ref(), (home, parent.change_seq))?;
         if known.is_none_or(|known| known.key_id < row.key_id) {
             self.fulfil(&Cause::KeyKnown(row.oid, row.key_id))?;

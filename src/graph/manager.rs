@@ -86,6 +86,11 @@ impl<'e> GraphManager<'e> {
         self.env.now
     }
 
+    /// Whether this node may change its objects, which it may not while it recovers.
+    pub fn may_change(&self) -> bool {
+        self.env.write_mode == WriteMode::ReadWrite
+    }
+
     /// The id of the operation that this write belongs to.
     pub fn trace(&self) -> TraceId {
         self.env.trace

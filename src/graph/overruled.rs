@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use keys::{Oid, PeerId};
 
 use super::manager::GraphManager;
+use crate::op_context::AppId;
 use crate::store::{
     Cursor, Direction, ParentRow, PullAgainCause, PullAgainNote, ScopeId, StoreError,
 };
@@ -110,6 +111,39 @@ impl<'e> GraphManager<'e> {
             home: self.identity(&parent.owner)?.map(|owner| owner.home),
             domains: domains.map(|domain| domain.name.as_str()).collect(),
         }))
+    }
+
+    /// Notes at a peer that it may have a scope that a purge removes.
+    pub(super) fn pull_removed_from(
+        &self,
+        peer: &PeerId,
+        app: AppId,
+        oid: &Oid,
+    ) -> Result<(), StoreError> {
+        let tables = self.tx.apps();
+        let is_app = |slug: &str| tables.get(slug).is_some_and(|table| table.id == app);
+        let app = self.schemas().apps().find(|schema| is_app(&schema.slug));
+        let domains = app.into_iter().flat_map(|app| &app.domains);
+        for domain in domains {
+            self.pull_wanted_from(peer, &domain.name, oid)?;
+        }
+        Ok(())
+    }
+
+    /// Notes at a peer that it may have a scope that a purge removed.
+    pub(super) fn pull_wanted_from(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        oid: &Oid,
+    ) -> Result<(), StoreError> {
+        let wanted = Revived {
+            oid: *oid,
+            home: None,
+            domains: vec![domain],
+        };
+        // One that has too many is asked when it sends an object of the scope.
+        self.pull_from(peer, &wanted).map(drop)
     }
 
     /// Notes a scope at one peer, in each domain that was pulled from it before, also if the peer

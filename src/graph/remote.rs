@@ -76,6 +76,9 @@ impl<'e> GraphManager<'e> {
         verified: &VerifiedObject,
         from: Arrival,
     ) -> Result<Applied, ApplyError> {
+        if let Some(outcome) = self.judge_purged(context, verified)? {
+            return Ok(outcome);
+        }
         // Most objects are new, so the first try inserts without a lookup (an optimisation,
         // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
         // new, and neither is an object of this node.
@@ -341,7 +344,10 @@ impl<'e> GraphManager<'e> {
                     None => return Ok(None),
                 }
             }
-            (Some(record), None) => record.home(),
+            (Some(record), None) => {
+                self.check_forgotten(verified, record)?;
+                record.home()
+            }
             (None, Some(known)) if known.frozen => {
                 return Err(Fault::Waits(Cause::Unfrozen(known.oid)).into());
             }

@@ -202,7 +202,7 @@ impl DecodedObject {
 }
 
 /// Bytes that one entry of a rights list counts besides those that were sent.
-const ENTRY_CHARGE: usize = 64;
+pub(super) const ENTRY_CHARGE: usize = 64;
 
 /// The bytes that a stored object counts for its sender. Those are the bytes that were sent, and 64
 /// for each entry of a rights list, which is a row.

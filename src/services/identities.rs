@@ -2,6 +2,10 @@
 //!
 //! Tested in `tests/core/services.rs` and `tests/net/rotation.rs`.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bastion::Tier;
 use keys::{KeyChain, Oid, PeerId, SignedObject};
 
 use super::contacts::{self, ContactError};
@@ -11,7 +15,10 @@ use crate::graph::{
 };
 use crate::schema::identities;
 use crate::state_engine::View;
-use crate::store::{PendingHome, StoreError};
+use crate::store::{IdentityRow, PendingHome, StoreError};
+
+/// Most identities of untrusted peers that are counted.
+pub const UNTRUSTED_COUNTED_MAX: usize = 100_000;
 
 /// A known identity, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +150,58 @@ fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<IdentityProfil
         .ok_or(IdentityError::NotLocal(identity))
 }
 
-/// All known identities without servers, local ones first, then by oid.
+/// Identities of untrusted peers: without a petname, and neither of this node nor of a trusted
+/// peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UntrustedIdentities {
+    /// Some of them, by oid.
+    pub cards: Vec<IdentityCard>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A page of the identities of untrusted peers: at most `limit` after an oid.
+pub fn untrusted(
+    view: &View<'_>,
+    after: Option<Oid>,
+    limit: usize,
+) -> Result<UntrustedIdentities, StoreError> {
+    let this_node = view.this_node();
+    let found = view
+        .rows
+        .untrusted_identities(&this_node, after, limit + 1)?;
+    let more = found.len() > limit;
+    let cards = found.iter().take(limit);
+    let cards = cards.map(|row| card(view, row));
+    Ok(UntrustedIdentities {
+        cards: cards.collect::<Result<_, _>>()?,
+        more,
+    })
+}
+
+/// The number of identities of untrusted peers; at most [`UNTRUSTED_COUNTED_MAX`].
+pub fn untrusted_count(view: &View<'_>) -> Result<usize, StoreError> {
+    let this_node = view.this_node();
+    view.rows
+        .untrusted_identity_count(&this_node, UNTRUSTED_COUNTED_MAX)
+}
+
+fn card(view: &View<'_>, row: &IdentityRow) -> Result<IdentityCard, StoreError> {
+    Ok(IdentityCard {
+        person: people::person(&view.rows, &row.oid)?,
+        home: row.home,
+        is_local: row.home == view.this_node(),
+        key_id: row.key_id,
+        retired: row.retired,
+        frozen: row.frozen,
+        pending_home: view.rows.pending_home(&row.oid)?,
+    })
+}
+
+/// The known identities without servers and without those of untrusted peers. Local ones come
+/// first, then by oid.
 pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
+    let mut trusted: BTreeMap<PeerId, bool> = BTreeMap::new();
     let mut cards = Vec::new();
     let app = view
         .rows
@@ -159,15 +216,17 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
         let Some(row) = view.rows.identity(&parent.oid)? else {
             continue;
         };
-        cards.push(IdentityCard {
-            person: people::person(&view.rows, &parent.oid)?,
-            home: row.home,
-            is_local: row.home == view.this_node(),
-            key_id: row.key_id,
-            retired: row.retired,
-            frozen: row.frozen,
-            pending_home: view.rows.pending_home(&parent.oid)?,
-        });
+        let is_trusted = match trusted.entry(row.home) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let home = view.rows.peer(&row.home)?;
+                let is_trusted = home.is_some_and(|home| home.tier == Tier::Trusted);
+                *new.insert(is_trusted || row.home == view.this_node())
+            }
+        };
+        if is_trusted || view.rows.contact(&row.oid)?.is_some() {
+            cards.push(card(view, &row)?);
+        }
     }
     cards.sort_by_key(|card| (!card.is_local, card.person.oid));
     Ok(cards)

@@ -14,6 +14,7 @@ pub mod invitations;
 pub mod messages;
 mod of_two;
 pub mod people;
+pub mod removals;
 pub mod rights;
 pub mod verdicts;
 

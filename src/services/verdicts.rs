@@ -10,7 +10,7 @@ use keys::PeerId;
 use crate::graph::{DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_object};
 use crate::op_context::Timestamp;
 use crate::schema::identities;
-use crate::store::{StoreError, Verdict, VerdictRow};
+use crate::store::{PurgeOrder, StoreError, Verdict, VerdictRow};
 use crate::text::is_line;
 
 /// Longest reason in bytes: one line of text.
@@ -95,7 +95,7 @@ pub fn refuse(
 }
 
 /// Bans a peer until a time. The peer loses its trust, and its present tickets stay void after the
-/// ban.
+/// ban. Its identities of which nothing is kept are forgotten.
 pub fn ban(
     graph: &mut GraphManager<'_>,
     peer: PeerId,
@@ -110,6 +110,7 @@ pub fn ban(
     graph.tx().put_verdict(&row)?;
     graph.tx().remove_pending(&peer)?;
     graph.tx().set_tier(&peer, Tier::Untrusted)?;
+    graph.tx().order_purge(&peer, &PurgeOrder::IDENTITIES)?;
     Ok(row)
 }
 
@@ -130,7 +131,7 @@ pub fn unban(graph: &mut GraphManager<'_>, peer: PeerId) -> Result<VerdictRow, V
     Ok(row)
 }
 
-fn not_itself(graph: &GraphManager<'_>, peer: &PeerId) -> Result<(), VerdictError> {
+pub(super) fn not_itself(graph: &GraphManager<'_>, peer: &PeerId) -> Result<(), VerdictError> {
     if graph.keys().peer_id() == *peer {
         return Err(VerdictError::Itself);
     }

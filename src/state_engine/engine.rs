@@ -29,6 +29,9 @@ pub struct StateEngine {
     pub(super) rng: Box<dyn CryptoRng + Send>,
     /// The id of the operation that is running, for the logs and for `OpContext`.
     pub(super) trace: TraceId,
+    /// Whether the next portion of work is one of a purge, if one is left. Every second one is, so
+    /// that neither holds up the other.
+    pub(super) is_purges_turn: bool,
 }
 
 impl StateEngine {

@@ -18,7 +18,7 @@ use super::view::View;
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::schema::identities;
-use crate::store::{AppTable, ParentRow, StoreError};
+use crate::store::{AppTable, ParentRow, Purged, StoreError};
 
 /// Processor time of looking up an object by its oid.
 const LOOKUP_COST: Duration = Duration::from_micros(10);
@@ -80,6 +80,7 @@ impl View<'_> {
         let mut places: BTreeMap<Oid, bool> = BTreeMap::new();
         let (memory, head) = (&self.context.memory, self.head()?);
         let scopes = memory.peers.get(&self.rows, &memory.scopes, peer, head)?;
+        let is_any_purged = self.rows.is_any_purged()?;
         for stub in stubs.iter() {
             let is_shared = match places.entry(stub.place) {
                 Entry::Occupied(known) => *known.get(),
@@ -90,6 +91,9 @@ impl View<'_> {
                     lacking.owners.push(stub.oid);
                 }
                 lacking.objects.push(stub.oid);
+                continue;
+            }
+            if is_any_purged && self.is_purged(&stub)? {
                 continue;
             }
             let owner = self.rows.identity(&stub.owner)?;
@@ -116,6 +120,16 @@ impl View<'_> {
             lacking.objects.push(stub.oid);
         }
         Ok(lacking)
+    }
+
+    /// Whether a purge removed the object of a stub, its owner or its place.
+    fn is_purged(&self, stub: &Stub) -> Result<bool, StoreError> {
+        for oid in [&stub.oid, &stub.owner, &stub.place] {
+            if matches!(self.rows.purged(oid)?, Some(Purged::Object | Purged::Scope)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the peer and an identity of this node that takes part read a place.

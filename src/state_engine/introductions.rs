@@ -87,11 +87,13 @@ impl View<'_> {
     }
 }
 
-/// Whether no verdict keeps a node out, and the operator does not keep a session with it.
+/// Whether neither a verdict nor a removal with a purge keeps a node out, and the operator does not
+/// keep a session with it.
 fn may_introduce(rows: &Rows<'_>, node: &PeerId, now: Timestamp) -> Result<bool, StoreError> {
     let verdict = rows.verdict(node)?.filter(|row| row.holds(now));
     let is_kept_out = verdict.is_some_and(|row| row.verdict != Verdict::Approved);
     let known = rows.peer(node)?;
+    let is_kept_out = is_kept_out || rows.is_removed(node)?;
     Ok(!is_kept_out && known.is_none_or(|known| known.tier == bastion::Tier::Untrusted))
 }
 

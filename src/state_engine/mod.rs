@@ -27,6 +27,7 @@ mod package;
 mod peer_scopes;
 mod places;
 mod preceded;
+mod purge;
 mod quota;
 mod receipt_ledger;
 mod receipts;

@@ -57,6 +57,7 @@ impl StateEngine {
             write_mode,
             rng,
             trace: TraceId(0),
+            is_purges_turn: false,
         };
         if engine.write_mode.as_ref().is_some_and(is_resolved) {
             engine.start_recovery(EpochReason::Resolved, now)?;

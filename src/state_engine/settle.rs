@@ -43,8 +43,12 @@ impl StateEngine {
     /// identities that left follow other work: a waiting list, or one that a rotation signs again,
     /// may have added the identity again. Neither is written during a recovery.
     pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        self.is_purges_turn = !self.is_purges_turn;
+        if self.is_purges_turn && self.purge_step(now)? {
+            return Ok(true);
+        }
         let turn = self.context.memory.flags.next();
-        self.settle_one(now, turn)
+        Ok(self.settle_one(now, turn)? || self.purge_step(now)?)
     }
 
     fn settle_one(&mut self, now: Timestamp, turn: SettlingTurn) -> Result<bool, StoreError> {

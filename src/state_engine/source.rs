@@ -21,7 +21,7 @@ pub(super) struct PackageSource<'s> {
 }
 
 impl<'s> PackageSource<'s> {
-    /// Returns `None` if the peer is not known.
+    /// Returns `None` if the peer is not known, or if what it sent is being removed.
     pub(super) fn find(
         graph: &GraphManager<'_>,
         peer: PeerId,
@@ -33,6 +33,9 @@ impl<'s> PackageSource<'s> {
         let Some(known) = tx.peer(&peer)? else {
             return Ok(None);
         };
+        if tx.is_purging(&peer)? {
+            return Ok(None);
+        }
         let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
         let app = graph
             .schemas()

@@ -12,6 +12,7 @@ use super::app_schema::{LoadedApp, note_schema};
 use super::domain_bits::{DomainBits, bit_of};
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
+use super::purge_sql::PurgeSql;
 use super::scope_id::ScopeId;
 use crate::op_context::AppId;
 use crate::schema::{Schemas, parse_stored};
@@ -53,6 +54,7 @@ pub struct AppTable {
     pub(super) exported: String,
     pub(super) flag_parent: String,
     pub(super) flag_attrs: String,
+    pub(super) purge: PurgeSql,
 }
 
 /// The types of the domain with a bit.
@@ -222,6 +224,7 @@ impl AppTable {
             flag_attrs: format!(
                 "UPDATE {attr} SET sync_flags = sync_flags | ?2 WHERE id {ATTR_IDS}"
             ),
+            purge: PurgeSql::new(&parent, PARENT_COLUMNS),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
                                WHERE p.scope_id = s.id AND p.sync_flags > 0

@@ -201,6 +201,14 @@ impl Store {
         Ok(result)
     }
 
+    /// Turns the checks of foreign keys on or off for the next transactions. Without an index on
+    /// the referring columns, SQLite reads whole tables to check a removal.
+    pub fn check_references(&self, are_checked: bool) -> Result<(), StoreError> {
+        self.writer
+            .pragma_update(None, "foreign_keys", are_checked)
+            .context("setting the checks of foreign keys")
+    }
+
     /// Queries through the writing connection, between transactions.
     pub fn rows(&self) -> Rows<'_> {
         Rows {

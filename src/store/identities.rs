@@ -116,6 +116,36 @@ impl Rows<'_> {
         statement.one([], |row| row.get(0))
     }
 
+    /// At most `limit` identities that follow `after` by oid, whose home is neither this node nor a
+    /// trusted peer, and that have no petname.
+    pub fn untrusted_identities(
+        &self,
+        this_node: &PeerId,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<IdentityRow>, StoreError> {
+        let mut statement = self.prepare(
+            "listing identities of untrusted peers",
+            &format!("SELECT {} {UNTRUSTED} ORDER BY i.oid LIMIT ?3", prefixed()),
+        )?;
+        let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
+        statement.all((this_node.as_bytes(), after, limit), identity_row)
+    }
+
+    /// The number of such identities; `max` if there are more.
+    pub fn untrusted_identity_count(
+        &self,
+        this_node: &PeerId,
+        max: usize,
+    ) -> Result<usize, StoreError> {
+        let mut statement = self.prepare(
+            "counting identities of untrusted peers",
+            &format!("SELECT COUNT(*) FROM (SELECT 1 {UNTRUSTED} LIMIT ?3)"),
+        )?;
+        let first: &[u8] = &[];
+        statement.one((this_node.as_bytes(), first, max), |row| row.get(0))
+    }
+
     /// At most `limit` identities and servers whose oid follows `after`, sorted by oid.
     pub fn identities(
         &self,
@@ -129,6 +159,23 @@ impl Rows<'_> {
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
         statement.all((after, limit), identity_row)
     }
+}
+
+/// The identities after the oid `?2` of peers that the node `?1` does not trust, without petnames.
+/// A server has a row too, and its record is no identity.
+const UNTRUSTED: &str = "FROM identity AS i \
+     CROSS JOIN app_identities_parent AS r ON r.id = i.parent_id \
+     WHERE i.oid > ?2 AND i.home_peer <> ?1 AND r.salt IS NULL AND r.origin IS NOT NULL \
+     AND NOT EXISTS (SELECT 1 FROM peers AS p \
+       WHERE p.peer_id = i.home_peer AND p.tier = 'trusted') \
+     AND NOT EXISTS (SELECT 1 FROM contact AS c WHERE c.identity_oid = i.oid)";
+
+fn prefixed() -> String {
+    let columns = COLUMNS.split(", ").map(str::trim);
+    columns
+        .map(|column| format!("i.{column}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl WriteTx<'_> {

@@ -181,13 +181,19 @@ impl Rows<'_> {
             .map(Oid::from_bytes)
     }
 
-    /// The highest `change_seq` of all apps, and the highest local id of each app.
+    /// The highest `change_seq` of all apps, and the highest local id of each app, also those of
+    /// rows that were removed.
     pub fn heads(&self) -> Result<(u64, Vec<(String, i64)>), StoreError> {
-        let (mut head, mut ids) = (0, Vec::new());
+        let (mut head, mut ids) = (self.removed_head()?, Vec::new());
+        let head_is_kept = head > 0;
         for app in self.apps.iter() {
             let mut statement = self.prepare("reading the highest sequence number", &app.head)?;
             let (seq, id): (u64, i64) = statement.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             head = head.max(seq);
+            let id = match head_is_kept {
+                true => id.max(self.removed_id(&app.slug)?),
+                false => id,
+            };
             ids.push((app.slug.clone(), id));
         }
         Ok((head, ids))
@@ -200,6 +206,7 @@ pub struct ParentWriter<'c> {
     update_parent: CachedStatement<'c>,
     insert_attr: CachedStatement<'c>,
     delete_attrs: CachedStatement<'c>,
+    delete_parent: CachedStatement<'c>,
     restamp_parent: CachedStatement<'c>,
     restamp_attrs: CachedStatement<'c>,
     drop_values: CachedStatement<'c>,
@@ -219,6 +226,7 @@ impl<'c> WriteTx<'c> {
             update_parent: prepare(&app.update_parent)?,
             insert_attr: prepare(&app.insert_attr)?,
             delete_attrs: prepare(&app.delete_attrs)?,
+            delete_parent: prepare(&app.purge.delete_parent)?,
             restamp_parent: prepare(&app.restamp_parent)?,
             restamp_attrs: prepare(&app.restamp_attrs)?,
             drop_values: prepare(&app.drop_values)?,
@@ -297,6 +305,15 @@ impl ParentWriter<'_> {
         let context = "dropping the values of an object";
         self.delete_attrs.execute([parent.id]).context(context)?;
         self.drop_values.execute([parent.id]).context(context)?;
+        Ok(())
+    }
+
+    /// Removes an object. Nothing may refer to it, because a purge works without foreign keys.
+    pub fn remove(&mut self, parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
+        check_granted(parent, granted)?;
+        let context = "removing an object";
+        self.delete_attrs.execute([parent.id]).context(context)?;
+        self.delete_parent.execute([parent.id]).context(context)?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use rusqlite::Row;
 
 use super::columns::{apps, apps_json, fixed, json, names, tier};
 use super::error::StoreError;
+use super::purge::PurgeOrder;
 use super::rows::{Rows, WriteTx};
 use super::usage::{Account, Usage};
 use crate::op_context::Timestamp;
@@ -156,6 +157,7 @@ impl WriteTx<'_> {
             peer.last_contact.0,
             peer.relays,
         ))?;
+        self.withdraw_purge(&peer.peer_id)?;
         match peer.tier {
             Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),
             Tier::Untrusted => Ok(()),
@@ -181,6 +183,9 @@ impl WriteTx<'_> {
             "UPDATE peers SET tier = ?2 WHERE peer_id = ?1",
         )?;
         statement.execute((peer_id.as_bytes(), tier.as_str()))?;
+        if tier == Tier::Trusted {
+            self.end_purge(peer_id.as_bytes())?;
+        }
         self.wake_no_room(peer_id)
     }
 
@@ -197,8 +202,9 @@ impl WriteTx<'_> {
     /// Forgets one portion of the untrusted peers whose last contact was before a time: at most
     /// `most`, the longest inactive first. Returns the number of forgotten peers; 0: none is left.
     ///
-    /// Deletes their claims, cursors, waiting objects and rejects. Their stored objects stay. A
-    /// banned peer's onion address stays, because the node must not dial it.
+    /// Deletes their claims, cursors, waiting objects and rejects. Their stored objects stay, and
+    /// orders that their identities be forgotten of which nothing is kept. A banned peer's onion
+    /// address stays, because the node must not dial it.
     pub fn forget_untrusted_peers(
         &self,
         before: Timestamp,
@@ -219,38 +225,67 @@ impl WriteTx<'_> {
                 break;
             }
             forgotten += 1;
-            for (account, usage) in self.waiting_usage(peer)? {
-                self.add_usage(peer, account, &-usage)?;
-            }
-            let rejects = Usage {
-                objects: i64::try_from(self.reject_count(Some(peer))?).unwrap_or(0),
-                bytes: 0,
-            };
-            self.add_usage(peer, Account::Own, &-rejects)?;
-            self.forget_receipts(peer)?;
-            for sql in [
-                "DELETE FROM sync_state WHERE peer_id = ?1",
-                // The returned objects of this node that are deleted are requested again.
-                "DELETE FROM reclaimed_domain WHERE peer_id = ?1 AND EXISTS (
-                   SELECT 1 FROM waiting WHERE is_reclaimed = 1
-                     AND peer_no = (SELECT id FROM peers WHERE peer_id = ?1))",
-                "DELETE FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
-                "DELETE FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
-                "DELETE FROM sync_rejects WHERE peer_id = ?1",
-                "DELETE FROM sync_outbox WHERE peer_id = ?1",
-                "DELETE FROM refused_object WHERE peer_id = ?1",
-                "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
-                   domains = '[]',
-                   onion = CASE WHEN EXISTS (
-                             SELECT 1 FROM verdict WHERE peer_id = ?1 AND verdict = 'banned')
-                           THEN onion ELSE zeroblob(32) END,
-                   epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
-            ] {
-                let mut statement = self.prepare(context, sql)?;
-                statement.execute([peer.as_bytes()])?;
-            }
+            self.forget_peer(peer)?;
+            self.order_purge(peer, &PurgeOrder::IDENTITIES)?;
         }
         Ok(forgotten)
+    }
+
+    /// Forgets a peer: its claims, cursors, waiting objects and rejects. Its identities of which
+    /// nothing is kept are forgotten later.
+    pub fn forget_peer(&self, peer: &PeerId) -> Result<(), StoreError> {
+        self.set_tier(peer, Tier::Untrusted)?;
+        for sql in [
+            "DELETE FROM sync_state WHERE peer_id = ?1",
+            // The returned objects of this node that are deleted are requested again.
+            "DELETE FROM reclaimed_domain WHERE peer_id = ?1 AND EXISTS (
+               SELECT 1 FROM waiting WHERE is_reclaimed = 1
+                 AND peer_no = (SELECT id FROM peers WHERE peer_id = ?1))",
+            "DELETE FROM sync_outbox WHERE peer_id = ?1",
+        ] {
+            let mut statement = self.prepare("forgetting peers", sql)?;
+            statement.execute([peer.as_bytes()])?;
+        }
+        self.drop_aside(peer, true)?;
+        self.forget_receipts(peer)?;
+        let mut statement = self.prepare(
+            "forgetting peers",
+            "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
+               domains = '[]',
+               onion = CASE WHEN EXISTS (
+                         SELECT 1 FROM verdict WHERE peer_id = ?1 AND verdict = 'banned')
+                       THEN onion ELSE zeroblob(32) END,
+               epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
+        )?;
+        statement.execute([peer.as_bytes()]).map(drop)
+    }
+
+    /// Deletes what a peer sent and is not stored: waiting objects, rejects, and what is to be
+    /// pulled again. `returned`: also objects of this node that it returned after a restore.
+    pub fn drop_aside(&self, peer: &PeerId, returned: bool) -> Result<(), StoreError> {
+        for (account, usage) in self.waiting_usage(peer)? {
+            self.add_usage(peer, account, &-usage)?;
+        }
+        let rejects = Usage {
+            objects: i64::try_from(self.reject_count(Some(peer))?).unwrap_or(0),
+            bytes: 0,
+        };
+        self.add_usage(peer, Account::Own, &-rejects)?;
+        let context = "deleting what a peer sent and is not stored";
+        let mut statement = self.prepare(
+            context,
+            "DELETE FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
+               AND is_reclaimed <= ?2",
+        )?;
+        statement.execute((peer.as_bytes(), returned))?;
+        for sql in [
+            "DELETE FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+            "DELETE FROM sync_rejects WHERE peer_id = ?1",
+            "DELETE FROM refused_object WHERE peer_id = ?1",
+        ] {
+            self.prepare(context, sql)?.execute([peer.as_bytes()])?;
+        }
+        Ok(())
     }
 
     /// Stores or deletes the ticket that a peer issued to this node.

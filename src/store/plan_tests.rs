@@ -10,7 +10,7 @@ use super::tests::plan;
 use super::*;
 
 /// Tables whose number of rows no peer decides, or decides only within a small limit.
-const SMALL: [&str; 18] = [
+const SMALL: [&str; 21] = [
     "address",
     "app",
     "api_token",
@@ -23,6 +23,9 @@ const SMALL: [&str; 18] = [
     "introduction",
     "meta",
     "pending",
+    "purge",
+    "purge_position",
+    "purge_round",
     "reclaimed_domain",
     "recovery_domain",
     "recovery_key",
@@ -36,7 +39,7 @@ const WITH_VERDICTS: &str = "standing";
 
 /// Statements that read a large table from its beginning or sort, each with the reason why no
 /// writer is held for long.
-const EXCEPTIONS: [(&str, &str); 28] = [
+const EXCEPTIONS: [(&str, &str); 35] = [
     ("UPDATE pull_again SET not_before = 0", "once at the start"),
     (
         "SELECT COUNT(*) FROM sqlite_schema",
@@ -118,6 +121,28 @@ const EXCEPTIONS: [(&str, &str); 28] = [
     ("INSERT INTO recovery_home", "once for each epoch"),
     ("INSERT INTO recovery_key", "once for each epoch"),
     ("UPDATE reader SET since_seq = 0", "once for each epoch"),
+    (
+        "SELECT scope_id, peer_no, is_going FROM purge_scope",
+        "ends at the first row",
+    ),
+    (
+        "SELECT oid, peer_no, after_scope FROM purge_identity",
+        "ends at the first row",
+    ),
+    ("SELECT 1 FROM purged LIMIT 1", "ends at the first row"),
+    ("SELECT 1 FROM purge_scope LIMIT 1", "ends at the first row"),
+    (
+        "SELECT g.peer_no FROM purge AS g CROSS JOIN peers",
+        "a purge is an order of the operator",
+    ),
+    (
+        "DELETE FROM rights_list WHERE id = ?1",
+        "runs without checks of foreign keys",
+    ),
+    (
+        "DELETE FROM scope WHERE id = ?1",
+        "runs without checks of foreign keys",
+    ),
     (
         "UPDATE identity SET home_since_seq = 0",
         "once for each epoch",

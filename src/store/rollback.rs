@@ -52,11 +52,13 @@ impl Rollback {
     }
 }
 
-/// The highest `change_seq` of all apps.
+/// The highest `change_seq` of all apps, also of rows that were removed.
 fn head(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT COALESCE(MAX(value), 0) FROM meta WHERE name = 'head'";
+    let removed: u64 = connection.query_row(sql, [], |row| row.get(0))?;
     let mut statement = connection.prepare("SELECT slug FROM app")?;
     let slugs = statement.query_map([], |row| row.get::<_, String>(0))?;
-    slugs.into_iter().try_fold(0, |head, slug| {
+    slugs.into_iter().try_fold(removed, |head, slug| {
         let sql = format!(
             "SELECT COALESCE(MAX(change_seq), 0) FROM app_{}_parent",
             slug?

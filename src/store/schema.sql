@@ -3,7 +3,8 @@
 -- since 1970, UTC.
 
 -- Facts about this database: 'epoch', and 'reserved' once a file of reserved sequence numbers
--- exists.
+-- exists. Highest numbers, which rows may lack since a purge removed them: 'head' of
+-- change_seq, 'last_scope' of ids of scopes, 'last_id:<app>' of ids of Parents.
 CREATE TABLE meta (
   name  TEXT NOT NULL PRIMARY KEY,
   value ANY  NOT NULL
@@ -532,6 +533,72 @@ CREATE TABLE contact (
   -- The name in the form in which names are compared (src/text.rs).
   folded       TEXT NOT NULL UNIQUE CHECK (length(CAST(folded AS BLOB)) <= 1024),
   note         TEXT NOT NULL CHECK (length(CAST(note AS BLOB)) <= 2000) -- empty: none
+) STRICT, WITHOUT ROWID;
+
+-- Peers whose identities, of which nothing is kept, the node forgets, and whose objects it removes
+-- (purge.rs). A row without objects is deleted at its end. Another one stays as long as the node
+-- remembers what it removed.
+CREATE TABLE purge (
+  peer_no      INTEGER NOT NULL PRIMARY KEY REFERENCES peers (id),
+  -- 'queued', 'running', 'done', 'ending': the verdict ended, and the oids are being forgotten.
+  -- 'over': only scopes are left that may come again
+  state        TEXT    NOT NULL CHECK (state IN ('queued', 'running', 'done', 'ending', 'over')),
+  takes_objects INTEGER NOT NULL,     -- 1: its objects too
+  is_ban       INTEGER NOT NULL,      -- 1: remembered until its ban ends; 0: until it is trusted
+  objects      INTEGER NOT NULL DEFAULT 0, -- objects that were removed
+  bytes        INTEGER NOT NULL DEFAULT 0, -- their bytes as sent
+  identities   INTEGER NOT NULL DEFAULT 0, -- identities that were forgotten
+  remembered   INTEGER NOT NULL DEFAULT 0, -- rows in purged
+  remembered_max INTEGER NOT NULL,    -- most rows in purged: the peer's quota of objects
+  after_oid    BLOB    NOT NULL DEFAULT x'' -- its last identity that was noted; 17 bytes: all are
+) STRICT;
+
+-- The step of the purges that run, which all take together. At most one row.
+CREATE TABLE purge_round (
+  id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  step INTEGER NOT NULL
+) STRICT;
+
+-- How far a step has looked at the objects of each app.
+CREATE TABLE purge_position (
+  app_id   INTEGER NOT NULL PRIMARY KEY REFERENCES app (id),
+  after_id INTEGER NOT NULL           -- local id of the last Parent
+) STRICT;
+
+-- Scopes whose Parents a purged peer sent. They are removed unless something in them is kept.
+CREATE TABLE purge_scope (
+  scope_id INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  peer_no  INTEGER NOT NULL REFERENCES peers (id),
+  is_going INTEGER NOT NULL DEFAULT 0 -- 1: closed, and being removed
+) STRICT;
+CREATE INDEX purge_scope_going ON purge_scope (scope_id) WHERE is_going = 1;
+
+-- Identities of purged peers. They are forgotten unless something of them is kept.
+CREATE TABLE purge_identity (
+  oid         BLOB    NOT NULL PRIMARY KEY,
+  peer_no     INTEGER NOT NULL REFERENCES peers (id),
+  after_scope INTEGER NOT NULL DEFAULT 0 -- the last scope that was looked at
+) STRICT, WITHOUT ROWID;
+
+-- Oids that a purge removed. Objects with such an oid, such an owner, or in such a scope are
+-- dropped when they arrive. Bounded for each peer.
+CREATE TABLE purged (
+  oid       BLOB    NOT NULL,
+  peer_no   INTEGER NOT NULL REFERENCES purge (peer_no),
+  kind      INTEGER NOT NULL,         -- 0: an object or identity, 1: a scope; 2: a scope that may
+                                      -- come again, and is pulled from others then
+  PRIMARY KEY (oid, peer_no)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX purged_peer ON purged (peer_no, oid);
+
+-- Forgotten identities with a later key or home than their first. Otherwise the thief of an earlier
+-- key, or an earlier home, could introduce them again. Each counts as an object of the peer.
+CREATE TABLE forgotten_key (
+  oid     BLOB    NOT NULL PRIMARY KEY,
+  peer_no INTEGER NOT NULL REFERENCES peers (id),
+  key_id  INTEGER NOT NULL,           -- number of the last known key
+  home_counter INTEGER NOT NULL,      -- of its last known home
+  chain   BLOB    NOT NULL            -- SHA-256 of the last known key chain
 ) STRICT, WITHOUT ROWID;
 
 -- Tokens of the local API, by their hash.

@@ -177,15 +177,16 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// The highest id of a scope.
+    /// The highest id of a scope, also of one that was removed.
     pub fn last_scope(&self) -> Result<ScopeId, StoreError> {
-        let mut statement = self.prepare(
-            "reading the highest id of a scope",
-            "SELECT MAX(id) FROM scope",
-        )?;
+        let mut statement = self.prepare("reading the highest id of a scope", LAST_SCOPE)?;
         statement.one([], |row| row.get(0).map(ScopeId))
     }
 }
+
+/// The highest id that a scope had.
+const LAST_SCOPE: &str = "SELECT MAX((SELECT MAX(id) FROM scope), \
+     COALESCE((SELECT value FROM meta WHERE name = 'last_scope'), 0))";
 
 /// The identities that may read the scope `?1`.
 pub(super) const READERS: &str = "SELECT identity_oid FROM reader \
@@ -276,11 +277,12 @@ impl WriteTx<'_> {
         founders: &[Oid],
         is_local: bool,
     ) -> Result<ScopeId, StoreError> {
-        let mut statement = self.prepare(
-            "writing a scope",
-            "INSERT INTO scope (app_id, parent_id, oid, founders, is_local)
-             VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
-        )?;
+        // The id of a removed scope is not used again: sets of scopes in memory may hold it.
+        let sql = format!(
+            "INSERT INTO scope (id, app_id, parent_id, oid, founders, is_local)
+             VALUES (({LAST_SCOPE}) + 1, ?1, ?2, ?3, ?4, ?5) RETURNING id"
+        );
+        let mut statement = self.prepare("writing a scope", &sql)?;
         statement
             .one(
                 (

@@ -208,6 +208,23 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// Deletes the work in a scope, because the scope is removed.
+    pub(super) fn drop_settling_in(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "deleting work in a removed scope",
+            "DELETE FROM settling WHERE needs_kind = ?1 AND needs = ?2",
+        )?;
+        for app in self.apps.iter() {
+            for work in [
+                SettlingWork::Restamp(app.id, scope),
+                SettlingWork::Follow(app.id, scope),
+            ] {
+                statement.execute(work.columns())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Notes the position of work; `None`: it is done.
     pub fn put_settled(&self, work: &SettlingWork, after: Option<i64>) -> Result<(), StoreError> {
         let (kind, needs) = work.columns();

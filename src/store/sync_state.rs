@@ -108,6 +108,24 @@ impl WriteTx<'_> {
         statement.execute((peer.as_bytes(), domain)).map(drop)
     }
 
+    /// Forgets the cursor of what a peer sends in a domain. This node starts again at 0.
+    pub fn restart_sync_in(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "forgetting an inbound cursor",
+            "DELETE FROM sync_state WHERE peer_id = ?1 AND domain = ?2 AND direction = 'in'",
+        )?;
+        statement.execute((peer.as_bytes(), domain)).map(drop)
+    }
+
+    /// Forgets the cursors of all that a peer sends.
+    pub fn restart_all_in(&self, peer: &PeerId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "forgetting the inbound cursors of a peer",
+            "DELETE FROM sync_state WHERE peer_id = ?1 AND direction = 'in'",
+        )?;
+        statement.execute([peer.as_bytes()]).map(drop)
+    }
+
     /// Moves a cursor.
     pub fn put_sync_state(
         &self,

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::tests::{Cells, OLD_EPOCH, rows, tables};
 use super::to_version_11_tests::remove_receipts;
+use super::to_version_12_tests::remove_purges;
 use crate::store::app_tables::AppTable;
 use crate::store::testing::{EPOCH, Folder};
 use crate::store::version::APPLICATION_ID;
@@ -83,6 +84,7 @@ fn remove_accounts(tables: &mut BTreeMap<String, Vec<Cells>>) {
         assert_eq!(tables.remove(table).unwrap().len(), 0, "{table}");
     }
     remove_receipts(tables);
+    remove_purges(tables);
     let added = ["account", "relayed_objects", "relayed_bytes"];
     for row in tables.values_mut().flatten() {
         row.retain(|column, _| !added.contains(&column.as_str()));
