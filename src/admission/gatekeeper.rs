@@ -85,10 +85,11 @@ impl NodeGatekeeper {
             Ok::<_, StoreError>((
                 rows.peer(&peer)?,
                 rows.verdict(&peer)?,
+                rows.is_purging(&peer)?,
                 identities::known_server_chain(&view, &server)?,
             ))
         });
-        let (row, verdict, chain) = known.await?;
+        let (row, verdict, is_purging, chain) = known.await?;
         // Refused without a ticket: a shorter chain is of a restored or stolen key, a fork of a
         // stolen one.
         if chain.is_some_and(|known| !applicant.claims.node.continues(&known)) {
@@ -103,6 +104,7 @@ impl NodeGatekeeper {
         let facts = Facts {
             tier: row.map(|row| row.tier),
             is_listed: config.allow.contains(&peer),
+            is_purging,
             verdict,
             ticket_issued: applicant.ticket_issued,
             is_full: self.peers.registry().is_full_without(

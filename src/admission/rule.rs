@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) tier: Option<Tier>,
     /// Whether the configuration's `admission.allow` lists it.
     pub(super) is_listed: bool,
+    /// Whether what it sent is being removed.
+    pub(super) is_purging: bool,
     /// The operator's latest verdict on it.
     pub(super) verdict: Option<VerdictRow>,
     /// The issue time of the ticket that it presented, if any, in seconds since 1970.
@@ -45,6 +47,10 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     let verdict = in_force.map(|row| row.verdict);
     if verdict == Some(Verdict::Banned) {
         return refuse(RefusalCode::Banned);
+    }
+    // Otherwise it would send again what is removed.
+    if facts.is_purging {
+        return refuse(RefusalCode::Busy);
     }
     // A ban that has expired counts too: the tickets that it voided stay void, and the peer has to
     // solve a puzzle again.
@@ -88,6 +94,7 @@ mod tests {
     const UNADMITTED: Facts = Facts {
         tier: None,
         is_listed: false,
+        is_purging: false,
         verdict: None,
         ticket_issued: None,
         is_full: false,
@@ -186,6 +193,21 @@ mod tests {
         check(&facts, [refused(RefusalCode::Banned); 3]);
         facts.verdict = verdict(Verdict::Banned, Some(NOW.0), 9);
         check(&facts, [refused(RefusalCode::Expired); 3]);
+    }
+
+    #[test]
+    fn peer_waits_until_what_it_sent_is_removed() {
+        let facts = Facts {
+            is_listed: true,
+            is_purging: true,
+            ..UNADMITTED
+        };
+        check(&facts, [refused(RefusalCode::Busy); 3]);
+        let banned = Facts {
+            verdict: verdict(Verdict::Banned, None, 9),
+            ..facts
+        };
+        check(&banned, [refused(RefusalCode::Banned); 3]);
     }
 
     #[test]

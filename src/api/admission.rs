@@ -15,7 +15,8 @@ use super::state::{ApiState, Traced};
 use crate::config::Policy;
 use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
-use crate::services::verdicts::{self as verbs, Reason, VerdictError};
+use crate::services::removals;
+use crate::services::verdicts::{self as verbs, Reason};
 use crate::store::{PendingRow, StoreError, Verdict, VerdictRow};
 use crate::text::escape;
 
@@ -134,7 +135,7 @@ pub(super) struct PeerRequest {
     peer_id: String,
 }
 
-/// A refusal or a ban.
+/// A refusal.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct VerdictRequest {
@@ -142,6 +143,18 @@ pub(super) struct VerdictRequest {
     #[serde(default)]
     reason: String,
     for_s: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct BanRequest {
+    peer_id: String,
+    #[serde(default)]
+    reason: String,
+    for_s: Option<u64>,
+    /// Whether what the peer sent is removed too.
+    #[serde(default)]
+    purge: bool,
 }
 
 pub(super) async fn approve(
@@ -178,12 +191,14 @@ pub(super) async fn refuse(
 
 pub(super) async fn ban(
     Traced(state): Traced,
-    Body(request): Body<VerdictRequest>,
+    Body(request): Body<BanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find_peer(&state, "peer_id", &request.peer_id).await?;
     let (until, reason) = (end(&state, request.for_s)?, reason(request.reason)?);
-    write_verdict(&state, SessionEffect::Close, move |graph| {
-        verbs::ban(graph, peer, reason, until)
+    let (purge, quotas) = (request.purge, state.engine.context().limits.quotas);
+    write_verdict(&state, SessionEffect::Close, move |graph| match purge {
+        true => removals::ban_and_purge(graph, &quotas, peer, (reason, until)),
+        false => Ok(verbs::ban(graph, peer, reason, until)?),
     })
     .await
 }
@@ -201,16 +216,19 @@ pub(super) async fn unban(
 
 /// Writes a verdict, then applies it to the peer's session. Both happen on the writer, because the
 /// request may be cancelled in between and no session may outlive a ban.
-async fn write_verdict(
+async fn write_verdict<E>(
     state: &ApiState,
     effect: SessionEffect,
-    verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, VerdictError> + Send + 'static,
-) -> Result<Json<Value>, ApiError> {
+    verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, E> + Send + 'static,
+) -> Result<Json<Value>, ApiError>
+where
+    E: std::error::Error + From<StoreError> + Into<ApiError> + Send + 'static,
+{
     let control = state.control.clone();
     let writing = state.engine.write(move |core, now| {
         let row = core.write(now, verb)?;
         let ended = control.apply_verdict(&row.peer_id, effect);
-        Ok::<_, VerdictError>((row, ended))
+        Ok::<_, E>((row, ended))
     });
     let (row, ended) = writing.await?;
     let holds = row.holds(state.engine.now());

@@ -54,6 +54,12 @@ pub trait Control: Send + Sync + 'static {
     /// Applies a verdict that was written: forgets what the gate remembers of the peer, and changes
     /// its open session. Returns whether a session was closed.
     fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool;
+
+    /// Whether the configuration lets the node dial an address at each start.
+    fn is_configured(&self, onion: &OnionAddr) -> bool;
+
+    /// Stops keeping a session open with the node at an address.
+    fn stop_dialling(&self, onion: &OnionAddr);
 }
 
 /// The owner of a key that is rotated.
@@ -96,6 +102,9 @@ pub enum ControlError {
         "this node has banned the peer and does not dial it: `postern peer unban` lifts the ban"
     )]
     Banned,
+    /// Objects of the peer are being removed on this node.
+    #[error("what the peer sent is being removed: add it after that (`postern peer list`)")]
+    Purging,
     /// The other node rejected this node's key chain or signature.
     #[error(
         "the other node rejected this node's keys or signature: it probably knows a later key, \
@@ -198,6 +207,7 @@ impl ControlError {
             Self::Stopping => "stopping",
             Self::Pending => "pending",
             Self::Banned => "banned",
+            Self::Purging => "purging",
             Self::KeysRejected => "keys_rejected",
             Self::ChainForked => "chain_forked",
             Self::Refused(_) => "refused",
@@ -232,6 +242,7 @@ impl ControlError {
             Self::NotReady | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Pending
             | Self::Banned
+            | Self::Purging
             | Self::NoSession(_)
             | Self::NotShared(_)
             | Self::Recovering(_)

@@ -17,6 +17,7 @@ use crate::services::identities::IdentityError;
 use crate::services::invitations::InvitationError;
 use crate::services::messages::SendError;
 use crate::services::people::FindError;
+use crate::services::removals::RemovalError;
 use crate::services::rights::RightsError;
 use crate::services::verdicts::VerdictError;
 use crate::store::StoreError;
@@ -251,6 +252,17 @@ impl From<VerdictError> for ApiError {
             VerdictError::Trusted => (StatusCode::CONFLICT, "trusted"),
             VerdictError::NotExcluded => (StatusCode::NOT_FOUND, "not_found"),
             VerdictError::Itself => (StatusCode::UNPROCESSABLE_ENTITY, "self"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<RemovalError> for ApiError {
+    fn from(error: RemovalError) -> Self {
+        let (status, code) = match error {
+            RemovalError::Verdict(error) => return error.into(),
+            RemovalError::Unknown => (StatusCode::NOT_FOUND, "not_found"),
+            RemovalError::Recovering => (StatusCode::CONFLICT, "recovering"),
         };
         Self::new(status, code, error_chain(&error))
     }

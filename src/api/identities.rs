@@ -9,30 +9,73 @@ use serde_json::{Value, json};
 use super::control::KeyOwner;
 use super::error::ApiError;
 use super::people::named;
-use super::read::{Body, oid, peer_id};
+use super::read::{Body, QueryParams, oid, page_up_to, peer_id};
 use super::state::Traced;
-use crate::services::identities::{self, IdentityError};
-use crate::store::{PendingHome, PutAside};
+use crate::services::identities::{self, IdentityCard, IdentityError};
+use crate::store::{PendingHome, PutAside, StoreError};
 
+/// Identities of untrusted peers that the list shows.
+const UNTRUSTED_SHOWN: usize = 8;
+/// Largest number of identities in a page.
+const IDENTITIES_MAX: usize = 1000;
+
+/// Lists the known identities. Those of untrusted peers without a petname are counted, and
+/// some are shown apart.
 pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
-    let cards = state.engine.read(|view| identities::known(&view)).await?;
-    let cards: Vec<_> = cards
-        .into_iter()
-        .map(|card| {
-            let fields = json!({
-                "oid": card.person.oid.to_hex(),
-                "name": card.person.shown_claim(),
-                "home_peer_id": card.home.to_hex(),
-                "local": card.is_local,
-                "key_id": card.key_id,
-                "retired": card.retired,
-                "frozen": card.frozen,
-                "pending_home": card.pending_home.as_ref().map(pending_home),
-            });
-            named(&card.person, fields)
-        })
-        .collect();
-    Ok(Json(json!({ "identities": cards })))
+    let reading = state.engine.read(|view| {
+        let untrusted = identities::untrusted(&view, None, UNTRUSTED_SHOWN)?;
+        let known = identities::known(&view)?;
+        Ok::<_, StoreError>(json!({
+            "identities": known.iter().map(show).collect::<Vec<_>>(),
+            "untrusted": untrusted.cards.iter().map(show).collect::<Vec<_>>(),
+            "untrusted_count": identities::untrusted_count(&view)?,
+        }))
+    });
+    Ok(Json(reading.await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct UntrustedQuery {
+    /// The oid of the last identity of the page before.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Lists the identities of untrusted peers without a petname, by oid.
+pub(super) async fn untrusted(
+    Traced(state): Traced,
+    QueryParams(query): QueryParams<UntrustedQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = page_up_to(query.limit, IDENTITIES_MAX)?;
+    let after = match query.after.as_deref() {
+        None | Some("") => None,
+        Some(after) => Some(oid("after", after)?),
+    };
+    let reading = state.engine.read(move |view| {
+        let page = identities::untrusted(&view, after, limit)?;
+        let last = page.cards.last().map(|card| card.person.oid).or(after);
+        Ok::<_, StoreError>(json!({
+            "identities": page.cards.iter().map(show).collect::<Vec<_>>(),
+            "after": last.map_or_else(String::new, |oid| oid.to_hex()),
+            "more": page.more,
+        }))
+    });
+    Ok(Json(reading.await?))
+}
+
+fn show(card: &IdentityCard) -> Value {
+    let fields = json!({
+        "oid": card.person.oid.to_hex(),
+        "name": card.person.shown_claim(),
+        "home_peer_id": card.home.to_hex(),
+        "local": card.is_local,
+        "key_id": card.key_id,
+        "retired": card.retired,
+        "frozen": card.frozen,
+        "pending_home": card.pending_home.as_ref().map(pending_home),
+    });
+    named(&card.person, fields)
 }
 
 /// A home that does not count yet. `due` is the time from which it counts; `null`: when the

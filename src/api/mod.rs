@@ -30,6 +30,7 @@ mod people;
 mod read;
 mod recovery;
 mod rejects;
+mod removals;
 mod rights;
 mod routes;
 mod server;

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::people::show as show_person;
 use super::read::{Body, peer_id};
 use super::state::{ApiState, Traced};
-use super::{admission, recovery as recovery_api};
+use super::{admission, recovery as recovery_api, removals};
 use crate::schema::identities;
 use crate::services::contacts::{self, Naming};
 use crate::services::people;
@@ -116,7 +116,7 @@ pub(super) async fn dials(Traced(state): Traced) -> Json<Value> {
 
 pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers, tiers, recovery, frozen) = state
+    let (head, peers, tiers, recovery, frozen, purges) = state
         .engine
         .read(|view| {
             Ok::<_, StoreError>((
@@ -125,6 +125,7 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
                 tier_rows(&view)?,
                 view.recovery()?,
                 view.rows.frozen_count()?,
+                removals::shown(&view)?,
             ))
         })
         .await?;
@@ -143,6 +144,7 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
         "sync_domains": domains,
         "admission": admission,
         "frozen_identities": frozen,
+        "removals": purges,
         "recovery": recovery_api::summary(&recovery, state.engine.now()),
         "gate": {
             "effort": gate.effort,

@@ -45,6 +45,9 @@ pub(super) async fn status(api: &ApiArgs) -> Result<(), Failure> {
             number(&status, "frozen_identities")
         ));
     }
+    if let Some(line) = super::removal::status_line(&status) {
+        print(line);
+    }
     if let Some(line) = status.get("recovery").and_then(super::recovery::summary) {
         print(format_args!("recovery       {line}"));
     }
@@ -286,7 +289,11 @@ pub(super) async fn peer_list(api: &ApiArgs) -> Result<(), Failure> {
     if api.json {
         print_json(&client.get("/api/peers").await?);
     } else {
-        show_peers(&client.get("/api/status").await?);
+        let status = client.get("/api/status").await?;
+        if let Some(line) = super::removal::status_line(&status) {
+            print(line);
+        }
+        show_peers(&status);
     }
     Ok(())
 }

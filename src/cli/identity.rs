@@ -19,8 +19,15 @@ pub(super) enum IdentityCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// List the known identities, this node's first.
-    List(ApiArgs),
+    /// List the known identities, this node's first. Those of untrusted peers come last, and only
+    /// some of them.
+    List {
+        /// List all identities of untrusted peers instead.
+        #[arg(long)]
+        untrusted: bool,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
     /// Rename an identity of this node.
     Rename {
         /// The identity, by petname or oid.
@@ -78,7 +85,14 @@ pub(super) enum IdentityCommand {
 pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
     match command {
         IdentityCommand::New { name, api } => new(name, &api).await,
-        IdentityCommand::List(api) => known(&api).await,
+        IdentityCommand::List {
+            untrusted: false,
+            api,
+        } => known(&api).await,
+        IdentityCommand::List {
+            untrusted: true,
+            api,
+        } => all_untrusted(&api).await,
         IdentityCommand::Rename {
             identity,
             name,
@@ -122,30 +136,66 @@ async fn known(api: &ApiArgs) -> Result<(), Failure> {
         return Ok(());
     }
     for card in list(&known, "identities") {
-        let is = |field: &str| card.get(field) == Some(&Value::Bool(true));
-        let mut place = if is("local") {
-            "on this node".to_owned()
-        } else {
-            format!("on peer {}", short(text(card, "home_peer_id")))
-        };
-        if is("retired") {
-            place.push_str(", retired");
-        }
-        if is("frozen") {
-            place.push_str(
-                ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
-            );
-        }
-        if let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) {
-            place.push_str(&format!(", {}", waits(pending)));
-        }
-        print(format_args!(
-            "{}  {:<20} {place}",
-            text(card, "oid"),
-            label(card)
-        ));
+        print(summary(card));
+    }
+    let (some, count) = (list(&known, "untrusted"), number(&known, "untrusted_count"));
+    if count == 0 {
+        return Ok(());
+    }
+    print(format_args!(
+        "\n{count} of untrusted peers, without a petname here (`postern peer ban --purge` removes \
+         a peer's):"
+    ));
+    for card in some {
+        print(summary(card));
+    }
+    if count > some.len() as u64 {
+        print("and more: see `postern identity list --untrusted`");
     }
     Ok(())
+}
+
+async fn all_untrusted(api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
+    let mut after = String::new();
+    loop {
+        let path = format!("/api/v1/identities/untrusted?limit=1000&after={after}");
+        let page = client.get(&path).await?;
+        // Shown page by page, because there may be very many.
+        match api.json {
+            true => print_json(&page),
+            false => list(&page, "identities")
+                .iter()
+                .map(summary)
+                .for_each(print),
+        }
+        if page.get("more") != Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        text(&page, "after").clone_into(&mut after);
+    }
+}
+
+/// A line on an identity.
+fn summary(card: &Value) -> String {
+    let is = |field: &str| card.get(field) == Some(&Value::Bool(true));
+    let mut place = if is("local") {
+        "on this node".to_owned()
+    } else {
+        format!("on peer {}", short(text(card, "home_peer_id")))
+    };
+    if is("retired") {
+        place.push_str(", retired");
+    }
+    if is("frozen") {
+        place.push_str(
+            ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
+        );
+    }
+    if let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) {
+        place.push_str(&format!(", {}", waits(pending)));
+    }
+    format!("{}  {:<20} {place}", text(card, "oid"), label(card))
 }
 
 async fn rename(identity: &str, name: Option<String>, api: &ApiArgs) -> Result<(), Failure> {

@@ -25,6 +25,7 @@ mod passphrase;
 mod progress;
 mod recovery;
 mod rejects;
+mod removal;
 mod show;
 mod tor;
 mod verdicts;
@@ -223,10 +224,22 @@ enum PeerCommand {
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
         days: Option<u64>,
     },
+    /// Remove a peer: end its session, stop dialling it, and forget its identities of which nothing
+    /// is kept. Under an open policy it can come again; `ban` keeps it out.
+    Remove {
+        #[command(flatten)]
+        who: PeerArgs,
+        /// Remove what it sent too. Nothing of it comes back until you add or approve the peer.
+        #[arg(long)]
+        purge: bool,
+    },
     /// Ban a node, end its session and void its tickets.
     Ban {
         #[command(flatten)]
         verdict: VerdictArgs,
+        /// Remove what it sent too. Nothing of it comes back while the ban lasts.
+        #[arg(long)]
+        purge: bool,
         /// Duration in days, at most 3650. Default: no end.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
         days: Option<u64>,
@@ -265,14 +278,14 @@ fn policies() -> [PossibleValue; 3] {
 
 impl PeerArgs {
     async fn send(&self, verb: &str) -> Result<(), Failure> {
-        verdicts::send_verdict(verb, &self.id, None, None, &self.api).await
+        verdicts::send_verdict(verb, &self.id, (None, None, false), &self.api).await
     }
 }
 
 impl VerdictArgs {
-    async fn send(self, verb: &str, days: Option<u64>) -> Result<(), Failure> {
+    async fn send(self, verb: &str, days: Option<u64>, purge: bool) -> Result<(), Failure> {
         let Self { who, reason } = self;
-        verdicts::send_verdict(verb, &who.id, reason, days, &who.api).await
+        verdicts::send_verdict(verb, &who.id, (reason, days, purge), &who.api).await
     }
 }
 
@@ -312,8 +325,17 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(PeerCommand::Bans(api)) => verdicts::bans(&api).await,
         Command::Peer(PeerCommand::Approve(who)) => who.send("approve").await,
         Command::Peer(PeerCommand::Unban(who)) => who.send("unban").await,
-        Command::Peer(PeerCommand::Refuse { verdict, days }) => verdict.send("refuse", days).await,
-        Command::Peer(PeerCommand::Ban { verdict, days }) => verdict.send("ban", days).await,
+        Command::Peer(PeerCommand::Remove { who, purge }) => {
+            removal::remove(&who.id, purge, &who.api).await
+        }
+        Command::Peer(PeerCommand::Refuse { verdict, days }) => {
+            verdict.send("refuse", days, false).await
+        }
+        Command::Peer(PeerCommand::Ban {
+            verdict,
+            purge,
+            days,
+        }) => verdict.send("ban", days, purge).await,
         Command::Identity(command) => identity::run(command).await,
         Command::Contact(command) => contact::run(command).await,
         Command::Recovery(arguments) => recovery::run(arguments).await,

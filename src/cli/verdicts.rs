@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
+use super::removal;
 use super::show::{line, list, number, print, print_json, text, utc, words};
 use crate::text::show_claim;
 
@@ -119,22 +120,29 @@ fn ended(row: &Value) -> String {
 pub(super) async fn send_verdict(
     verb: &str,
     id: &str,
-    reason: Option<String>,
-    days: Option<u64>,
+    (reason, days, purge): (Option<String>, Option<u64>, bool),
     api: &ApiArgs,
 ) -> Result<(), Failure> {
     let mut request = Map::from_iter([("peer_id".to_owned(), json!(id))]);
     request.extend(reason.map(|reason| ("reason".to_owned(), json!(reason))));
     request.extend(days.map(|days| ("for_s".to_owned(), json!(days.saturating_mul(DAY_S)))));
+    request.extend(purge.then(|| ("purge".to_owned(), json!(true))));
     let path = format!("/api/admission/{verb}");
-    let answer = ApiClient::find(&api.node.config)?
-        .post(&path, &request.into())
-        .await?;
+    let client = ApiClient::find(&api.node.config)?;
+    let answer = client.post(&path, &request.into()).await?;
+    let peer = text(&answer, "peer_id");
     if api.json {
-        print_json(&answer);
+        let removed = match purge {
+            true => removal::wait(&client, peer, api).await?,
+            false => None,
+        };
+        let mut shown = answer.clone();
+        if let (Some(fields), Some(removed)) = (shown.as_object_mut(), removed) {
+            fields.insert("purge".to_owned(), removed);
+        }
+        print_json(&shown);
         return Ok(());
     }
-    let peer = text(&answer, "peer_id");
     if verb == "unban" {
         print(format_args!(
             "peer {peer} is no longer banned or refused; tickets that a ban made void stay void"
@@ -146,5 +154,8 @@ pub(super) async fn send_verdict(
         _ => "",
     };
     print(format_args!("peer {peer} is {}{also}", ended(&answer)));
+    if purge {
+        removal::wait(&client, peer, api).await?;
+    }
     Ok(())
 }

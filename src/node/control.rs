@@ -35,6 +35,8 @@ pub(super) struct NodeControl {
     backups: BackupJob,
     dialler: OnceLock<Dialler>,
     network: watch::Receiver<NetworkState>,
+    /// The addresses of configured peers.
+    configured: Vec<OnionAddr>,
     /// Reports the state of the onion service; none on loopback.
     tor: Mutex<Option<TorWatch>>,
 }
@@ -56,6 +58,7 @@ impl NodeControl {
             policy,
             dialler: OnceLock::new(),
             network,
+            configured: config.peers.iter().map(|peer| peer.onion).collect(),
             tor: Mutex::new(None),
         }
     }
@@ -212,6 +215,16 @@ impl Control for NodeControl {
         }
         false
     }
+
+    fn is_configured(&self, onion: &OnionAddr) -> bool {
+        self.configured.contains(onion)
+    }
+
+    fn stop_dialling(&self, onion: &OnionAddr) {
+        if let Some(dialler) = self.dialler.get() {
+            dialler.leave(onion);
+        }
+    }
 }
 
 /// Logs that a manual dial waits.
@@ -280,6 +293,7 @@ fn dial_error(error: &PeerDialError) -> ControlError {
     match error {
         error if is_pending(error) => ControlError::Pending,
         PeerDialError::Banned => ControlError::Banned,
+        PeerDialError::Purging => ControlError::Purging,
         PeerDialError::ChainForked => ControlError::ChainForked,
         PeerDialError::Handshake(HandshakeError::Refused {
             code: RefusalCode::Signature,

@@ -17,6 +17,9 @@ pub enum AdmitError {
     /// The operator banned the peer.
     #[error("the peer is banned here")]
     Banned,
+    /// Objects of the peer are being removed.
+    #[error("what the peer sent is being removed: it is admitted after that")]
+    Purging,
     /// The peer's key chain does not continue the known one: it uses a stolen or restored key.
     #[error("the peer's key chain does not continue the known one: stolen or restored keys")]
     ChainForked,
@@ -29,6 +32,7 @@ pub enum AdmitError {
 enum Noted {
     Stored,
     Banned,
+    Purging,
     ChainForked,
 }
 
@@ -58,6 +62,9 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
             let peer = chain.peer_id();
             if graph.tx().is_banned(&peer, graph.now())? {
                 return Ok(Noted::Banned);
+            }
+            if graph.tx().is_purging(&peer)? {
+                return Ok(Noted::Purging);
             }
             // A key that an address record revoked may be stolen, also where the node is new.
             let record = graph.tx().address(&peer)?.map(|row| row.record());
@@ -89,6 +96,7 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
     match noted {
         Noted::Stored => Ok(()),
         Noted::Banned => Err(AdmitError::Banned),
+        Noted::Purging => Err(AdmitError::Purging),
         Noted::ChainForked => Err(AdmitError::ChainForked),
     }
 }

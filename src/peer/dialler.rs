@@ -6,6 +6,7 @@
 //! peers do not exhaust the node. Invariants: one task keeps an address; an address is dialled once
 //! at a time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub enum PeerDialError {
     /// The operator banned a peer that was reached at this address before, or is reached there now.
     #[error("the peer is banned here")]
     Banned,
+    /// Objects of the peer at this address are being removed.
+    #[error("what the peer sent is being removed: dial again after that")]
+    Purging,
     /// The key chain of the node at this address does not continue the known one.
     #[error("the peer's key chain does not continue the known one: stolen or restored keys")]
     ChainForked,
@@ -56,6 +60,7 @@ impl From<AdmitError> for PeerDialError {
     fn from(error: AdmitError) -> Self {
         match error {
             AdmitError::Banned => Self::Banned,
+            AdmitError::Purging => Self::Purging,
             AdmitError::ChainForked => Self::ChainForked,
             AdmitError::Store(error) => Self::Store(error),
         }
@@ -107,8 +112,8 @@ struct DiallerState {
     slots: Semaphore,
     /// The same for nodes that were introduced.
     introduction_slots: Semaphore,
-    /// Addresses that have a task which keeps a session open.
-    kept: Mutex<BTreeSet<OnionAddr>>,
+    /// Addresses that have a task which keeps a session open, each with what ends the task.
+    kept: Mutex<BTreeMap<OnionAddr, CancellationToken>>,
     /// One lock for each address that is being dialled.
     turns: Mutex<BTreeMap<OnionAddr, Arc<AsyncMutex<()>>>>,
     /// The step that each dial in progress has reached.
@@ -126,7 +131,7 @@ impl Dialler {
         stop: CancellationToken,
     ) -> Self {
         let slots = Semaphore::new(sync.config().dials_max);
-        let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
+        let (kept, tasks) = (Mutex::default(), TaskTracker::new());
         Self(Arc::new(DiallerState {
             connector,
             transport,
@@ -307,9 +312,30 @@ impl Dialler {
                 "a configured or trusted peer has the onion address of this node: it is not dialled"
             );
         }
-        if self.0.kept.lock().insert(onion) {
+        let stop = self.0.stop.child_token();
+        let is_new = match self.0.kept.lock().entry(onion) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(new) => {
+                new.insert(stop.clone());
+                true
+            }
+        };
+        if is_new {
             let this = self.clone();
-            self.in_background(async move { this.keep_dialling(onion, pause_first).await });
+            self.in_background(async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = this.keep_dialling(onion, pause_first) => {}
+                }
+            });
+        }
+    }
+
+    /// Stops keeping a session open with the node at `onion`. An open session stays.
+    pub fn leave(&self, onion: &OnionAddr) {
+        if let Some(stop) = self.0.kept.lock().remove(onion) {
+            stop.cancel();
         }
     }
 
@@ -364,7 +390,7 @@ impl Dialler {
 
     /// The addresses with which a session is kept open.
     pub(super) fn kept(&self) -> BTreeSet<OnionAddr> {
-        self.0.kept.lock().clone()
+        self.0.kept.lock().keys().copied().collect()
     }
 
     /// Runs `work` until it ends or the node stops.

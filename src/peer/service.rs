@@ -134,7 +134,7 @@ impl SyncService {
                 .await
             {
                 Ok(_) => {}
-                Err(error @ AdmitError::Banned) => {
+                Err(error @ (AdmitError::Banned | AdmitError::Purging)) => {
                     tracing::info!(error = %error_chain(&error), "no session")
                 }
                 // Logged where the chain was compared.

@@ -9,6 +9,7 @@ mod node;
 mod objects;
 mod people;
 mod rejects;
+mod removals;
 mod rights;
 mod serving;
 mod trace;
@@ -81,6 +82,10 @@ pub(super) struct FakeNode {
     pub(super) admission: Mutex<AdmissionStatus>,
     /// Verdicts that were applied.
     pub(super) applied: Mutex<Vec<(PeerId, SessionEffect)>>,
+    /// Configured addresses.
+    pub(super) configured: Mutex<Vec<OnionAddr>>,
+    /// Addresses that are not dialled any more.
+    pub(super) left: Mutex<Vec<OnionAddr>>,
     /// The running backup, once started.
     backup: Mutex<Option<BackupRow>>,
 }
@@ -184,6 +189,14 @@ impl Control for FakeNode {
             config: config.into(),
             is_overridden: true,
         };
+    }
+
+    fn is_configured(&self, onion: &OnionAddr) -> bool {
+        self.configured.lock().contains(onion)
+    }
+
+    fn stop_dialling(&self, onion: &OnionAddr) {
+        self.left.lock().push(*onion);
     }
 
     fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
@@ -351,6 +364,8 @@ impl ApiFixture {
                 is_overridden: false,
             }),
             applied: Mutex::default(),
+            configured: Mutex::default(),
+            left: Mutex::default(),
             backup: Mutex::default(),
         });
         Self {

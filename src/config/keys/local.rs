@@ -135,8 +135,9 @@ pub(super) const ADMISSION: Table = Table {
                 max: 3650,
             },
             default: Some("30"),
-            about: "Time after which an absent untrusted peer is forgotten: its claims, cursors \
-                    and waiting objects. Its stored objects stay. 0 forgets no peer.",
+            about: "Time after which an absent untrusted peer is forgotten: its claims, cursors, \
+                    waiting objects, and identities of which nothing is kept. Its stored objects \
+                    stay. 0 forgets no peer.",
             reason: "a peer that connects once a month loses nothing",
             in_new_file: None,
         },
