@@ -108,6 +108,8 @@ fn oracle_finds_every_kind_of_damage() {
         (Tamper::Schema, "waits for a schema"),
         (Tamper::Refused, "was refused"),
         (Tamper::Outbox, "still has to push"),
+        (Tamper::Usage, "counts"),
+        (Tamper::Dangling, "refers to a row that does not exist"),
     ] {
         let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
         assert!(found.text.contains(text), "{tamper:?}: {found}");

@@ -56,6 +56,7 @@ impl World {
             self.check_sight(number)?;
             self.check_consent(number)?;
             self.check_versions(number)?;
+            self.check_whole(number)?;
             self.check_relayed(&stored, number)?;
             let node = self.up(number).unwrap();
             let (stored, recomputed) = (node.stored_readers(), node.recomputed_readers());
@@ -169,9 +170,13 @@ impl World {
                     && !self.is_ended(stored, made)
                     && self.is_promised(number, made) =>
             {
+                let (owner, aside) = (made.owner, self.aside(number));
+                let node = self.up(number).unwrap();
+                let known = node.read(move |view| view.rows.identity(&owner));
                 Err(format!(
                     "node {number} has another {oid:?} than its home {home}: {object:?}, \
-                     {at_home:?}"
+                     {at_home:?}; there {aside}, and its owner is {known:?}, {:?}",
+                    self.memory.people.get(&owner)
                 ))
             }
             Some(_) => Ok(()),

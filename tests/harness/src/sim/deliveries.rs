@@ -38,6 +38,7 @@ impl World {
             if is_delivered(recipient)
                 && there.parent(MESSAGES, oid).is_none()
                 && !self.memory.set_back.contains(&other)
+                && !self.purgers.contains(&other)
                 && !self.unwanted(other).contains(&scope)
                 && !self.is_moved(made, recipient)
             {

@@ -42,6 +42,7 @@ impl World {
         match dice {
             0..3 if self.has(Feature::SchemaVersions) => self.upgrade(node).await,
             0..4 if self.has(Feature::Consent) => self.decide(node),
+            4..8 if self.has(Feature::Purges) => self.purge(node),
             0..40 => self.write(node),
             40..44 if self.has(Feature::Memberships) => self.change_members(node),
             44..45 if self.has(Feature::Leaves) => self.leave_scope(node),

@@ -22,6 +22,7 @@ mod moves;
 mod net;
 mod outbox;
 mod overdue;
+mod purge;
 mod relayed;
 mod scenario;
 mod settle;
@@ -158,6 +159,9 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
             world.step().await;
             if step % DELIVERIES_EVERY == 0 {
                 world.check_delivered()?;
+            }
+            if world.has(Feature::Purges) {
+                world.check_purged()?;
             }
         }
         world.check_delivered()?;

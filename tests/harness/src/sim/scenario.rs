@@ -81,10 +81,12 @@ pub enum Feature {
     Introduce,
     /// Nodes that offer the protocol feature `receipts`, beside nodes that do not.
     Receipts,
+    /// Operators that ban and remove peers, with and without a purge.
+    Purges,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 33] = [
+const NAMES: [(Feature, &str); 34] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -118,6 +120,7 @@ const NAMES: [(Feature, &str); 33] = [
     (Feature::Consent, "consent"),
     (Feature::Introduce, "introduce"),
     (Feature::Receipts, "receipts"),
+    (Feature::Purges, "purges"),
 ];
 
 /// Features that a run may contain.

@@ -36,6 +36,7 @@ impl World {
                 self.start(number);
             }
         }
+        self.end_verdicts();
         self.become_still().await?;
         self.end_apart().await?;
         while self.resolve_read_only().await {
@@ -59,7 +60,12 @@ impl World {
     /// Lets the nodes meet that were apart. The objects that other nodes relay must have arrived
     /// before, if nothing needs days.
     async fn end_apart(&mut self) -> Result<(), String> {
-        let needs_days = [Feature::Restores, Feature::Rollbacks, Feature::SmallRoom];
+        let needs_days = [
+            Feature::Restores,
+            Feature::Rollbacks,
+            Feature::SmallRoom,
+            Feature::Purges,
+        ];
         if !needs_days.into_iter().any(|feature| self.has(feature)) {
             self.check_all_relayed()?;
         }

@@ -39,6 +39,10 @@ pub enum Tamper {
     Outbox,
     /// A node lost what its peers stated.
     Receipts,
+    /// A peer counts more than it stored.
+    Usage,
+    /// A row refers to a missing one.
+    Dangling,
 }
 
 impl Tamper {
@@ -114,6 +118,10 @@ impl World {
             }
             Tamper::Outbox => "INSERT INTO sync_outbox VALUES (x'', hex(?1), 1)",
             Tamper::Receipts => "DELETE FROM receipt WHERE ?1 IS NOT NULL",
+            Tamper::Usage => {
+                "UPDATE peers SET stored_objects = stored_objects + 1 WHERE ?1 IS NOT NULL"
+            }
+            Tamper::Dangling => "INSERT INTO overruled VALUES (987654, ?1, 0, NULL, 0, 0, 0)",
             Tamper::Ended => "UPDATE app_messages_parent SET deleted = 1 WHERE oid = ?1",
         };
         assert!(database.execute(sql, [oid.as_bytes()]).unwrap() > 0);

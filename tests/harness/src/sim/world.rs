@@ -106,6 +106,10 @@ pub(super) struct World {
     pub(super) key_draws: BTreeMap<Oid, Vec<ChaCha20Rng>>,
     pub(super) mallory: Mallory,
     pub(super) hostile_scopes: Vec<HostileScope>,
+    /// Nodes whose operators banned or removed peers.
+    pub(super) purgers: BTreeSet<usize>,
+    /// Peers that a node has stopped dialling: the node comes first.
+    pub(super) left: BTreeSet<(usize, usize)>,
     pub(super) schemas: TempDir,
 }
 
@@ -121,6 +125,8 @@ impl World {
         let mut world = Self {
             mallory: Mallory::new(&mut rng, &net, &clock, &scenario),
             hostile_scopes: Vec::new(),
+            purgers: BTreeSet::new(),
+            left: BTreeSet::new(),
             rng,
             net,
             clock,
