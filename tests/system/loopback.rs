@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::process::NodeProcess;
@@ -78,6 +78,11 @@ impl Nodes {
 
     pub(crate) fn refused(&self, node: usize, line: &str, reason: &str) {
         refused(&self.line(node, line), reason);
+    }
+
+    /// The file of a node's database.
+    pub(crate) fn database(&self, node: usize) -> PathBuf {
+        self.nodes[node].folder.join("postern.db")
     }
 
     /// The oid of the first identity of a node.

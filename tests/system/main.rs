@@ -17,5 +17,6 @@ mod groups;
 mod loopback;
 mod operating;
 mod people;
+mod purge;
 mod schema;
 mod secrets;
