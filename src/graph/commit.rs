@@ -47,6 +47,9 @@ impl GraphManager<'_> {
         if is_stored && row.origin.is_none() {
             self.env.memory.raise_restamped(row.change_seq);
         }
+        if row.origin.is_none() {
+            self.note_own(&row.oid)?;
+        }
         match change {
             Change::Signature => {
                 // Its number is above those whose bits are still to be set.

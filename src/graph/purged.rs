@@ -81,6 +81,14 @@ impl GraphManager<'_> {
         Ok(())
     }
 
+    /// Forgets that an object was purged, because this node is its home now.
+    pub(super) fn note_own(&self, oid: &keys::Oid) -> Result<(), StoreError> {
+        if self.is_any_purged()? && self.tx.purged(oid)?.is_some() {
+            self.tx.forget_oid(oid)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn is_any_purged(&self) -> Result<bool, StoreError> {
         let known = self.cache.borrow().is_any_purged;
         let is_any_purged = match known {

@@ -125,9 +125,9 @@ impl GraphManager<'_> {
     }
 
     /// Restamps one portion of the objects in a scope: those of local owners that are not to be
-    /// re-signed themselves. `is_opened`: rights lists and received objects too, because the cursors
-    /// of all peers passed the scope while it was closed. `span` is the last `change_seq` that is
-    /// done, and the last that is to be done. Returns how far it got; `None`: all is done.
+    /// re-signed themselves. `is_opened`: rights lists and received objects too, because cursors
+    /// passed the scope while it was closed. `span` is the last `change_seq` that is done, and
+    /// the last that is to be done. Returns how far it got; `None`: all is done.
     pub fn restamp_portion(
         &mut self,
         (app, scope): (AppId, ScopeId),

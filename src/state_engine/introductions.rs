@@ -1,10 +1,9 @@
 //! Introductions: which address records this node takes, and which members' nodes it dials by
 //! itself (docs/DECISIONS.md 10).
 //!
-//! Inputs are verified records and the places of [`View::meeting_places`]; outputs are rows and the
-//! dials that are due. Invariants: a record is taken only for the home in this node's own record of
-//! an identity. The dials of a day are bounded for each owner of scopes, because one owner can
-//! found any number of scopes. Tested in `tests/core/introductions.rs`.
+//! Invariants: a record is taken only for the home in this node's own record of an identity. The
+//! dials of a day are bounded for each owner, who can found any number of scopes. Tested in
+//! `tests/core/introductions.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +33,7 @@ const OWNER_MAX: usize = 16;
 const ROWS_MAX: usize = 8;
 /// Failed dials after which a node that was never reached gives way to others.
 const TRIES_MAX: u32 = 3;
-/// Seconds by which the counter of an address record may be ahead of this node's clock.
+/// Seconds by which a counter of an address record may be ahead of the clock.
 const AHEAD_S_MAX: u64 = 24 * 60 * 60;
 /// Sessions with introduced nodes at the same time, from which no further one is dialled.
 const LIVE_MAX: usize = 64;
@@ -87,14 +86,13 @@ impl View<'_> {
     }
 }
 
-/// Whether neither a verdict nor a removal with a purge keeps a node out, and the operator does not
-/// keep a session with it.
+/// Whether no verdict or purge keeps a node out, and the operator keeps no session with it.
 fn may_introduce(rows: &Rows<'_>, node: &PeerId, now: Timestamp) -> Result<bool, StoreError> {
     let verdict = rows.verdict(node)?.filter(|row| row.holds(now));
-    let is_kept_out = verdict.is_some_and(|row| row.verdict != Verdict::Approved);
-    let known = rows.peer(node)?;
-    let is_kept_out = is_kept_out || rows.is_removed(node)?;
-    Ok(!is_kept_out && known.is_none_or(|known| known.tier == bastion::Tier::Untrusted))
+    let is_excluded = verdict.is_some_and(|row| row.verdict != Verdict::Approved);
+    let is_untrusted = |tier| tier == bastion::Tier::Untrusted;
+    let may = rows.peer(node)?.is_none_or(|it| is_untrusted(it.tier));
+    Ok(may && !is_excluded && !rows.is_removed(node)?)
 }
 
 impl StateEngine {

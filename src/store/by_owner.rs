@@ -42,7 +42,7 @@ impl Rows<'_> {
     }
 
     /// At most `limit` objects in a scope, with a `change_seq` above `after` and up to `until`,
-    /// oldest first: those that were made on this node, and with `received` those of peers too.
+    /// oldest first. `received`: also objects of peers.
     pub fn restamped_in_scope(
         &self,
         app: &AppTable,

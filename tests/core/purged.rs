@@ -2,8 +2,12 @@
 
 use bastion::Tier;
 use harness::pull::meet;
-use harness::{TestNode, ride};
+use harness::{Setup, TestNode, ride};
+use keys::{OnionKey, SecretKey};
+use postern::graph::IdentityProfile;
 use postern::store::{Direction, PurgeState, StoreError};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 
 use crate::purge::{HOUR_MS, assert_whole, ban_and_purge, purge_of, remove, spam};
 use crate::stubs::{Chain, MESSAGES, has};
@@ -82,6 +86,30 @@ fn removed_peer_does_not_bring_anything_back_until_the_operator_trusts_it() {
     assert_eq!(alice.rows("purged").len(), 0);
     alice.pull_everything(&mallory);
     assert_eq!(alice.stored_objects().len(), before + 1);
+    assert_whole(&alice, &[&mallory]);
+}
+
+#[test]
+fn identity_that_moves_here_is_purged_no_longer() {
+    const SEED: u64 = 71;
+    let alice = TestNode::new("alice", 0);
+    let mallory = Setup::seeded("mallory", SEED).id_offset(300).node();
+    meet(&alice, &mallory);
+    ban_and_purge(&alice, &mallory, None);
+    let identity = mallory.identity;
+    let purged = || alice.read(move |view| view.rows.purged(&identity));
+    assert!(purged().is_some());
+    // The vault of Mallory's node draws the keys of its identity after those of the node.
+    let mut rng = ChaCha20Rng::seed_from_u64(SEED);
+    drop(OnionKey::generate(&mut rng));
+    let _node_keys: [SecretKey; 2] = std::array::from_fn(|_| SecretKey::generate(&mut rng));
+    assert_eq!(alice.keys.add_identity(&mut rng).unwrap(), identity);
+    alice.keys.rotate(identity, &mut rng).unwrap();
+    let profile = IdentityProfile::named(Some("moved here"));
+    alice
+        .graph(move |graph| graph.save_profile(identity, &profile))
+        .unwrap();
+    assert!(purged().is_none());
     assert_whole(&alice, &[&mallory]);
 }
 
