@@ -1,11 +1,13 @@
 //! The delivery state of messages in replies, and `/api/v1/messages/{oid}/delivery`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Path;
 use keys::Oid;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::people::named;
@@ -20,6 +22,8 @@ use crate::store::StoreError;
 
 /// Number of recipients that a list of messages shows of each.
 pub(super) const LISTED_MAX: usize = 16;
+/// Longest time that the reply to a send waits for the states.
+const STATES_WAIT: Duration = Duration::from_secs(2);
 
 /// The peers with an open session, and the time.
 pub(super) struct Connected {
@@ -128,13 +132,15 @@ pub(super) async fn show(
     of_message(&state, message).await.map(Json)
 }
 
-/// The reply to a message that was sent.
+/// The reply to a message that was sent. The states are `null` if they could not be read within
+/// [`STATES_WAIT`], because an error would make the client send the message again.
 pub(super) async fn sent(state: &ApiState, sent: Sent) -> Result<Json<Value>, ApiError> {
-    let message = of_message(state, sent.oid).await?;
+    let message = timeout(STATES_WAIT, of_message(state, sent.oid)).await;
+    let message = message.ok().and_then(Result::ok);
     Ok(Json(json!({
         "oid": sent.oid.to_hex(),
         "conversation_oid": sent.conversation.to_hex(),
         "change_seq": sent.change_seq,
-        "delivery": message.get("delivery"),
+        "delivery": message.as_ref().and_then(|message| message.get("delivery")),
     })))
 }

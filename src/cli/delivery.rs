@@ -22,7 +22,7 @@ fn line_of(recipient: &Value, now_ms: u64) -> String {
             let at = recipient.get("at").and_then(Value::as_u64).unwrap_or(0);
             format!("delivered to {who} at {}", utc(at))
         }
-        "no_route" => format!("no route to {who}: no peer leads to that node"),
+        "no_route" => format!("no route to {who}: this node sends it nothing now"),
         _ => format!("queued: {who}'s node {}", reached(recipient, now_ms)),
     }
 }
@@ -145,7 +145,7 @@ mod tests {
             [
                 "queued: Bo\\u{1b}b's node was last reached 3 hours ago",
                 "queued: Carol's node was never reached",
-                "no route to Dave: no peer leads to that node",
+                "no route to Dave: this node sends it nothing now",
                 "delivered to Alice at 1970-01-01 00:00 UTC",
                 "queued: Eve's node is connected now",
             ]

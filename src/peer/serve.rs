@@ -157,7 +157,8 @@ impl RequestServer {
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
             SessionMessage::Receipt(note) => {
-                self.receipt(session, note).await.map(ServerReply::from)
+                let reply = self.receipt(session, note, &turns.build).await;
+                reply.map(ServerReply::from)
             }
             SessionMessage::Reclaim(request) => self.reclaim(session, request, &turns.build).await,
             SessionMessage::Fetch(request) => self.fetch(session, request, &turns.build).await,

@@ -3,8 +3,9 @@
 //!
 //! Derived from receipts, readers and homes; nothing is stored for each message. Recipients are the
 //! identities that could read the conversation when the message was written, except its author.
-//! Invariant: a message is delivered to an identity only if its node applied the message. Queries
-//! search indexes, and their number is bounded for each page. Tested in `tests/core/delivery.rs`.
+//! Invariant: a message is delivered to an identity only if its node applied or dropped the
+//! message. Queries search indexes, and their number is bounded for each page. Tested in
+//! `tests/core/delivery.rs`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,7 +32,8 @@ pub enum DeliveryState {
     NoRoute,
     /// The identity's node did not state yet that it applied the message.
     Queued,
-    /// The identity's node holds the message, since this time at the latest.
+    /// The identity's node applied the message, since this time at the latest. Or a ban or a
+    /// decision there dropped it.
     Delivered(Timestamp),
 }
 
@@ -118,14 +120,13 @@ struct NodeFacts {
 }
 
 /// The rights of a node to read a conversation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct NodeReading {
     /// The number above which the node gets messages by its cursors; none if no identity there may
     /// read now.
     since: Option<u64>,
     /// The last right that ended: its number, and that of the write that ended it.
     ended: Option<(u64, u64)>,
-    unapplied: Option<UnappliedScope>,
 }
 
 /// Derives the states of several messages, and reads each fact once.
@@ -137,7 +138,8 @@ pub struct DeliveryReader<'v> {
     homes: BTreeMap<Oid, Option<PeerId>>,
     ends: BTreeMap<(ScopeId, Oid), Option<u64>>,
     nodes: BTreeMap<PeerId, Rc<NodeFacts>>,
-    readings: BTreeMap<(ScopeId, PeerId), Rc<NodeReading>>,
+    readings: BTreeMap<ScopeId, Rc<BTreeMap<PeerId, NodeReading>>>,
+    unapplied: BTreeMap<(ScopeId, PeerId), Option<UnappliedScope>>,
     relays: BTreeMap<ScopeId, Rc<Vec<PeerId>>>,
 }
 
@@ -153,6 +155,7 @@ impl<'v> DeliveryReader<'v> {
             ends: BTreeMap::new(),
             nodes: BTreeMap::new(),
             readings: BTreeMap::new(),
+            unapplied: BTreeMap::new(),
             relays: BTreeMap::new(),
         }
     }
@@ -263,14 +266,24 @@ impl<'v> DeliveryReader<'v> {
         Ok(facts)
     }
 
-    fn reading(&mut self, scope: ScopeId, node: &PeerId) -> Result<Rc<NodeReading>, StoreError> {
-        if let Some(known) = self.readings.get(&(scope, *node)) {
-            return Ok(known.clone());
-        }
-        let rows = &self.view.rows;
-        let mut reading = NodeReading::default();
-        for right in rows.scope_at(scope, node)? {
-            let since = right.since_seq;
+    fn reading(&mut self, scope: ScopeId, node: &PeerId) -> Result<NodeReading, StoreError> {
+        let known = match self.readings.get(&scope) {
+            Some(known) => known.clone(),
+            None => {
+                let read = Rc::new(self.read_rights(scope)?);
+                self.readings.insert(scope, read.clone());
+                read
+            }
+        };
+        Ok(known.get(node).copied().unwrap_or_default())
+    }
+
+    fn read_rights(&mut self, scope: ScopeId) -> Result<BTreeMap<PeerId, NodeReading>, StoreError> {
+        let mut readings = BTreeMap::<PeerId, NodeReading>::new();
+        let rights = self.view.rows.rights_in(scope)?;
+        self.examined += rights.len();
+        for (node, right) in rights {
+            let (reading, since) = (readings.entry(node).or_default(), right.since_seq);
             match right.until_seq {
                 None => reading.since = Some(reading.since.map_or(since, |it| it.min(since))),
                 Some(until) if reading.ended.is_none_or(|(_, last)| last < until) => {
@@ -279,12 +292,24 @@ impl<'v> DeliveryReader<'v> {
                 Some(_) => {}
             }
         }
-        if let Some(row) = rows.scope(scope)? {
-            reading.unapplied = rows.unapplied_scope((node, APP), &row.oid)?;
+        Ok(readings)
+    }
+
+    fn unapplied(
+        &mut self,
+        scope: ScopeId,
+        node: &PeerId,
+    ) -> Result<Option<UnappliedScope>, StoreError> {
+        if let Some(known) = self.unapplied.get(&(scope, *node)) {
+            return Ok(*known);
         }
-        let reading = Rc::new(reading);
-        self.readings.insert((scope, *node), reading.clone());
-        Ok(reading)
+        let rows = &self.view.rows;
+        let unapplied = match rows.scope(scope)? {
+            Some(row) => rows.unapplied_scope((node, APP), &row.oid)?,
+            None => None,
+        };
+        self.unapplied.insert((scope, *node), unapplied);
+        Ok(unapplied)
     }
 
     /// The peers, not banned, that send on what they receive in a conversation.
@@ -325,7 +350,7 @@ impl<'v> DeliveryReader<'v> {
         }
         let reading = self.reading(row.scope_id, &home)?;
         let of = |state| of(state, Some(home), node.last_reached);
-        if let Some(at) = self.delivered_at(row, &home, &node, &reading)? {
+        if let Some(at) = self.delivered_at(row, &home, &node, reading)? {
             return Ok(of(DeliveryState::Delivered(at)));
         }
         // A node of former readers gets nothing more.
@@ -343,11 +368,11 @@ impl<'v> DeliveryReader<'v> {
 
     /// When a node stated that it applied a message.
     fn delivered_at(
-        &self,
+        &mut self,
         row: &ParentRow,
         home: &PeerId,
         node: &NodeFacts,
-        reading: &NodeReading,
+        reading: NodeReading,
     ) -> Result<Option<Timestamp>, StoreError> {
         let created = row.created_seq;
         let since = match (reading.since, reading.ended) {
@@ -365,8 +390,9 @@ impl<'v> DeliveryReader<'v> {
             return Ok(None);
         };
         let mut at = receipt.at;
-        if let Some(scope) = &reading.unapplied
-            && (is_named || created > scope.after_seq)
+        // Up to `after_seq` the node had all, also what it had pulled again by then.
+        if let Some(scope) = self.unapplied(row.scope_id, home)?
+            && (is_named && scope.after_seq < since || created > scope.after_seq)
         {
             match scope.applied_at {
                 None => return Ok(None),

@@ -22,7 +22,7 @@ use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRo
 /// cursor past it. Examining a shorter stretch again costs less than a package.
 const QUIET_STRETCH: u64 = 1024;
 /// Loading an object that is not sent costs as much as examining so many entries of an index.
-const LOAD_COST: usize = 64;
+pub(super) const LOAD_COST: usize = 64;
 
 /// A pull request (docs/STORY.md 2.1: `peer_id`, `domain`, `last_seq`).
 #[derive(Debug, Clone, PartialEq, Eq)]

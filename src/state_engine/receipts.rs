@@ -8,17 +8,19 @@
 
 use std::collections::BTreeSet;
 
-use bastion::Features;
 use keys::protocol::RECEIPT_OIDS_MAX;
 use keys::{Epoch, Oid, PeerId};
 
-use super::build::PullRequest;
-use super::collect::BuildError;
+use super::build::LOAD_COST;
 use super::engine::StateEngine;
-use super::receipt_ledger::{Covered, Delivered, Ledger};
+use super::late::Late;
+use super::peer_scopes::PeerScopes;
+use super::receipt_ledger::{Covered, Delivered, Ledger, SCOPES_MAX};
+use super::select::{Selection, Selector, Wanted};
 use super::view::View;
+use crate::graph::Exported;
 use crate::op_context::Timestamp;
-use crate::store::{AppTable, Direction, StoreError};
+use crate::store::{AppTable, Direction, ScopeId, StoreError};
 
 /// A statement of a node on a domain of another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +48,6 @@ pub enum ReceiptError {
     /// Stored objects are getting new numbers. The peer has to send it again later.
     #[error("objects of this node are signed or numbered again")]
     Busy,
-    /// Selecting what the peer may still receive failed.
-    #[error("could not select what the peer may still receive")]
-    Build(#[source] BuildError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,12 +57,25 @@ pub enum ReceiptError {
 #[derive(Debug)]
 pub struct CheckedReceipt {
     receipt: Receipt,
+    /// The peer's epoch.
+    peer_epoch: Epoch,
     /// The last `change_seq` of the snapshot.
     head: u64,
     /// Whether everything that was created up to the cursor had its number there.
     counts: bool,
     /// Scopes that a recovery closes, so that the cursor passes them.
     closed: Vec<Oid>,
+    /// Scopes that the peer had to pull again since the receipt before.
+    late: Vec<Oid>,
+    /// Entries of the index that were examined.
+    examined: usize,
+}
+
+impl CheckedReceipt {
+    /// Entries of the index that were examined for the receipt.
+    pub fn examined(&self) -> usize {
+        self.examined
+    }
 }
 
 impl View<'_> {
@@ -118,17 +130,22 @@ impl View<'_> {
         if receipt.epoch != self.context.epoch {
             return Err(ReceiptError::Epoch);
         }
+        let Some(row) = self.rows.peer(peer)? else {
+            return Ok(None);
+        };
         let domain = receipt.domain.clone();
-        let shared = self.rows.peer(peer)?.map(|peer| peer.domains);
-        let is_shared = shared.is_some_and(|shared| shared.contains(&domain));
+        let is_shared = row.domains.contains(&domain);
         let Some(app) = self.app_of(&domain).filter(|_| is_shared) else {
             return Ok(None);
         };
         let head = self.head()?;
         let mut checked = CheckedReceipt {
+            peer_epoch: row.epoch,
             head,
             counts: false,
             closed: Vec::new(),
+            late: Vec::new(),
+            examined: 0,
             receipt,
         };
         let before = self.rows.receipted_seq(peer, &domain)?;
@@ -139,10 +156,17 @@ impl View<'_> {
         if self.is_renumbering(app)? {
             return Err(ReceiptError::Busy);
         }
-        checked.counts = self.context.memory.scopes.restamped() <= last_seq
-            || !self.has_own_after(peer, &domain, last_seq)?;
+        let memory = &self.context.memory;
+        let scopes = memory.peers.get(&self.rows, &memory.scopes, peer, head)?;
+        checked.counts = true;
+        if memory.scopes.restamped() > last_seq {
+            let shared = (domain.as_str(), row.domains.as_slice());
+            let (has_more, examined) = self.has_own_after(app, shared, &scopes, last_seq)?;
+            (checked.counts, checked.examined) = (!has_more, examined);
+        }
         if checked.counts {
             checked.closed = self.closed_for(peer)?;
+            checked.late = self.late_since(app, &scopes, (before, last_seq.min(head)))?;
         }
         Ok(Some(checked))
     }
@@ -166,25 +190,67 @@ impl View<'_> {
         Ok(false)
     }
 
-    /// Whether a peer may still receive an object of this node above a number.
+    /// Whether a peer may still receive an object of this node above a number. Ends at the first
+    /// one. Returns the number of examined entries too.
     fn has_own_after(
         &self,
-        peer: &PeerId,
-        domain: &str,
+        app: &AppTable,
+        (domain, shared): (&str, &[String]),
+        scopes: &PeerScopes,
         last_seq: u64,
-    ) -> Result<bool, ReceiptError> {
-        let request = PullRequest {
-            peer: *peer,
-            domain: domain.to_owned(),
-            last_seq,
-            epoch: Some(self.context.epoch),
-            again: None,
-            features: Features::none(),
-            whole_after: None,
+    ) -> Result<(bool, usize), StoreError> {
+        let head = self.head_of(domain, self.head()?)?;
+        let Some(table) = self.rows.apps().domain(domain).filter(|_| head > last_seq) else {
+            return Ok((false, 0));
         };
-        let look = self.look(&request, self.context.limits.entries_max);
-        let found = look.map_err(ReceiptError::Build)?.found;
-        Ok(found.is_some_and(|answer| answer.has_news() || answer.to_seq < answer.head))
+        let (memory, exported) = (&self.context.memory.scopes, Exported::Own);
+        let late = Late::find(app.id, scopes, (memory, exported), (last_seq, head));
+        if !late.scopes.is_empty() || late.until < head || late.too_many.is_some() {
+            return Ok((true, 0));
+        }
+        let mut selector = Selector::new(Selection {
+            rows: self.rows,
+            app: app.id,
+            domain: table,
+            memory,
+            scopes,
+            wanted: Wanted::News,
+            exported,
+            after: last_seq,
+            end: head,
+            entries_max: self.context.limits.entries_max,
+        });
+        let hidden = self.hidden_types(domain, shared);
+        while let Some(batch) = selector.next_batch()? {
+            for group in batch.chunk_by(|one, other| one.change_seq == other.change_seq) {
+                if !self.load_group(app, group, &hidden)?.is_empty() {
+                    return Ok((true, selector.examined()));
+                }
+                selector.charge(LOAD_COST * group.len());
+            }
+        }
+        Ok((selector.reached() < head, selector.examined()))
+    }
+
+    /// The oids of scopes of which a peer had to pull the history again, because it may read them
+    /// since a number in a window. At most one more than an announcement names.
+    fn late_since(
+        &self,
+        app: &AppTable,
+        scopes: &PeerScopes,
+        (after, to): (u64, u64),
+    ) -> Result<Vec<Oid>, StoreError> {
+        let late: Vec<ScopeId> = {
+            let newest = self.context.memory.scopes.newest();
+            let own = |scope: &ScopeId| newest.of(app.id, *scope, Exported::Own) > 0;
+            let late = scopes.late_in(after, to).map(|(_, scope)| scope);
+            late.filter(own).take(SCOPES_MAX + 1).collect()
+        };
+        let mut oids = Vec::with_capacity(late.len());
+        for scope in late {
+            oids.extend(self.rows.scope(scope)?.map(|scope| scope.oid));
+        }
+        Ok(oids)
     }
 
     /// The closed scopes that a peer reads.
@@ -232,14 +298,11 @@ impl StateEngine {
             let Some(app) = apps.iter().find(|table| table.id == app) else {
                 return Ok(None);
             };
-            let before = tx.receipted_seq(peer, domain)?;
-            let ledger = Ledger {
-                tx,
-                app,
-                key: (peer, domain),
-                before,
-                now,
-            };
+            // The peer may have lost since what it stated.
+            if tx.peer(peer)?.map(|row| row.epoch) != Some(checked.peer_epoch) {
+                return Ok(None);
+            }
+            let mut ledger = Ledger::new(tx, app, (peer, domain), now)?;
             if !ledger.note_refused(&checked.receipt.refused)? || !checked.counts {
                 return Ok(None);
             }
@@ -251,6 +314,7 @@ impl StateEngine {
                 head,
                 waiting: &receipt.waiting,
                 behind: behind.copied().collect(),
+                late: &checked.late,
             };
             Ok(ledger.settle(&covered)?)
         })

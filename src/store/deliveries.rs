@@ -21,11 +21,18 @@ pub struct CreatedHere {
     pub more: bool,
 }
 
-/// The rights of identities of the node `?1` to read the scope `?2`, present and former ones.
+/// The present and former rights to read the scope `?1`, with the nodes of the identities. A node
+/// may have more identities than the scope has readers.
+pub(super) const RIGHTS_IN: &str = "SELECT r.scope_id, r.since_seq, r.until_seq, \
+     i.home_since_seq, i.home_since_scope, i.home_peer \
+     FROM reader AS r CROSS JOIN identity AS i \
+     WHERE r.scope_id = ?1 AND i.oid = r.identity_oid";
+
+/// Those of identities of the node `?2`.
 pub(super) const SCOPE_AT: &str = "SELECT r.scope_id, r.since_seq, r.until_seq, \
      i.home_since_seq, i.home_since_scope \
-     FROM identity AS i CROSS JOIN reader AS r \
-     WHERE i.home_peer = ?1 AND r.identity_oid = i.oid AND r.scope_id = ?2";
+     FROM reader AS r CROSS JOIN identity AS i \
+     WHERE r.scope_id = ?1 AND i.oid = r.identity_oid AND i.home_peer = ?2";
 
 /// The node of a peer that was not forgotten, whose last session had the feature `relay`, and at
 /// which an identity reads the scope `?1`.
@@ -35,10 +42,19 @@ pub(super) const RELAYS_OF: &str = "SELECT p.peer_id, p.domains FROM reader AS r
      AND p.peer_id = i.home_peer AND p.relays = 1 AND p.tier != 'forgotten'";
 
 impl Rows<'_> {
-    /// The rights to read a scope that identities of a node have or had.
+    /// The rights to read a scope that identities of a node have or had. Examines all of the scope.
     pub fn scope_at(&self, scope: ScopeId, home: &PeerId) -> Result<Vec<PeerReader>, StoreError> {
         let mut statement = self.prepare("reading the readers of a scope at a node", SCOPE_AT)?;
-        statement.all((home.as_bytes(), scope.0), peer_reader)
+        statement.all((scope.0, home.as_bytes()), peer_reader)
+    }
+
+    /// The rights to read a scope that identities have or had, each with the identity's node.
+    pub fn rights_in(&self, scope: ScopeId) -> Result<Vec<(PeerId, PeerReader)>, StoreError> {
+        let mut statement = self.prepare("reading the readers of a scope", RIGHTS_IN)?;
+        statement.all([scope.0], |row| {
+            let home = PeerId::from_bytes(super::columns::fixed(row, 5)?);
+            Ok((home, peer_reader(row)?))
+        })
     }
 
     /// The peers that read a scope and send on what they receive of a domain, sorted.

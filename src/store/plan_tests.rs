@@ -282,6 +282,8 @@ fn open_readers_are_found_beside_any_number_of_closed_ones() {
     for (sql, step) in [
         (scopes::READERS, open),
         (scopes::CLOSE_READERS, open),
+        (deliveries::SCOPE_AT, "INDEX reader_scope (scope_id=?)"),
+        (deliveries::RIGHTS_IN, "INDEX reader_scope (scope_id=?)"),
         (
             reading::READERS_UNTIL,
             "INDEX reader_scope (scope_id=? AND until_seq>?)",

@@ -15,7 +15,8 @@ use crate::op_context::Timestamp;
 
 /// Most receipts of a peer and domain. Their times become coarser with age.
 const RECEIPTS_MAX: usize = 256;
-/// Most refused objects of a peer and domain, and most scopes and objects that were unapplied.
+/// Most refused objects of a peer and domain, most that wait, and most scopes and objects that were
+/// unapplied.
 pub const UNAPPLIED_MAX: usize = 4096;
 
 /// A receipt that counts.
@@ -95,8 +96,8 @@ impl Rows<'_> {
         statement.one((peer.as_bytes(), domain), |row| row.get(0))
     }
 
-    /// The objects that a peer did not apply, or did so later than its receipts say. At most twice
-    /// [`UNAPPLIED_MAX`].
+    /// The objects that a peer did not apply, or did so later than its receipts say. At most three
+    /// times [`UNAPPLIED_MAX`].
     pub fn unapplied_objects(
         &self,
         peer: &PeerId,
@@ -108,6 +109,16 @@ impl Rows<'_> {
              WHERE peer_id = ?1 AND domain = ?2 ORDER BY oid",
         )?;
         statement.all((peer.as_bytes(), domain), object_row)
+    }
+
+    /// The number of [`Rows::unapplied_objects`] that the peer refused.
+    pub fn refused_count(&self, (peer, domain): (&PeerId, &str)) -> Result<usize, StoreError> {
+        let mut statement = self.prepare(
+            "counting refused objects",
+            "SELECT COUNT(*) FROM unapplied_object
+             WHERE peer_id = ?1 AND domain = ?2 AND is_refused",
+        )?;
+        statement.one((peer.as_bytes(), domain), |row| row.get(0))
     }
 
     /// Whether there is any of [`Rows::unapplied_objects`].

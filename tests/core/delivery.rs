@@ -8,7 +8,7 @@ use postern::graph::AcceptPolicy;
 use postern::op_context::Timestamp;
 use postern::services::delivery::DeliveryState::{self, Delivered, NoRoute, Queued};
 use postern::services::invitations;
-use postern::state_engine::{CoreLimits, PackageLimits};
+use postern::state_engine::{CoreLimits, PackageLimits, Receipt};
 use postern::store::{EpochReason, Verdict, VerdictRow};
 
 use crate::stubs::{Chain, MESSAGES};
@@ -155,6 +155,53 @@ fn history_of_a_late_identity_is_delivered_when_it_was_pulled_again() {
     );
     sync(&bob, &alice);
     assert!(alice.is_delivered(sent, late));
+}
+
+/// A pair of which the second has a late identity, and its delivered history: the node's own, the
+/// other's, the conversation and the message.
+fn late_history() -> (TestNode, TestNode, Oid, Oid) {
+    let (alice, bob) = pair();
+    let late = bob.another("Late", 77);
+    let talk = alice.make(MESSAGES, 1, conversation(&[alice.identity, late]));
+    let talk = talk.unwrap().oid;
+    let sent = alice.make(MESSAGES, 2, message(talk, "early")).unwrap().oid;
+    alice.send(bob.identity, "moves the cursor");
+    sync(&bob, &alice);
+    alice.pull_everything(&bob);
+    (alice, bob, talk, sent)
+}
+
+#[test]
+fn delivered_history_of_a_late_identity_stays_delivered() {
+    let (alice, bob, talk, sent) = late_history();
+    let late = alice.delivery(sent)[0].0;
+    sync(&bob, &alice);
+    sync(&bob, &alice);
+    assert!(alice.is_delivered(sent, late));
+    let later = alice.make(MESSAGES, 2, message(talk, "later")).unwrap().oid;
+    bob.pull_everything(&alice);
+    let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
+    let no_room = Receipt {
+        behind: vec![talk],
+        waiting: vec![sent],
+        ..receipt.clone()
+    };
+    alice.take_receipt(&bob, no_room).unwrap();
+    let states = || [sent, later].map(|oid| alice.is_delivered(oid, late));
+    assert_eq!(states(), [true, false]);
+    alice.take_receipt(&bob, receipt).unwrap();
+    assert_eq!(states(), [true, true]);
+}
+
+#[test]
+fn history_that_was_pulled_before_the_next_receipt_is_announced() {
+    let (alice, bob, talk, sent) = late_history();
+    bob.pull_everything(&alice);
+    bob.pull_everything(&alice);
+    let late = alice.delivery(sent)[0].0;
+    let delivered = bob.send_receipts(&alice, MESSAGES).unwrap();
+    assert!(alice.is_delivered(sent, late));
+    assert!(delivered.scopes.contains(&talk));
 }
 
 #[test]

@@ -6,11 +6,13 @@ use harness::{Setup, TestNode};
 use keys::{Epoch, Oid};
 use postern::object::Object;
 use postern::state_engine::{Receipt, ReceiptError};
+use postern::store::{EpochReason, UNAPPLIED_MAX, UnappliedObject};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use crate::club::{NOTE, ROOM, Versions, note, room, waiting};
 use crate::stubs::MESSAGES;
+use crate::thieves::rotate;
 
 fn pair() -> (TestNode, TestNode) {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
@@ -203,5 +205,140 @@ fn domain_that_is_not_shared_and_forgotten_peers_leave_no_rows() {
     alice
         .take_receipt(&bob, up_to(&alice, alice.head()))
         .unwrap();
+    assert_eq!(alice.rows("receipt").len(), 0);
+}
+
+#[test]
+fn message_that_waited_and_was_refused_then_stays_queued() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "waits").oid;
+    let waits = Receipt {
+        waiting: vec![sent],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, waits).unwrap();
+    let refused = Receipt {
+        refused: vec![sent],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, refused).unwrap();
+    let settled = up_to(&alice, alice.head());
+    alice.take_receipt(&bob, settled).unwrap();
+    assert!(!alice.is_delivered(sent, bob.identity));
+}
+
+/// Alice has rows of messages that Bob did not apply, as many as she keeps.
+fn fill_unapplied(alice: &TestNode, bob: &TestNode, scope: Oid, is_refused: bool) {
+    let peer = bob.peer_id();
+    alice
+        .graph(move |graph| {
+            for number in 0..UNAPPLIED_MAX {
+                let mut bytes = [0xee; 16];
+                bytes[..8].copy_from_slice(&number.to_be_bytes());
+                let object = UnappliedObject {
+                    oid: Oid::from_bytes(bytes),
+                    scope,
+                    is_refused,
+                    applied_at: None,
+                };
+                graph
+                    .tx()
+                    .put_unapplied_object((&peer, MESSAGES), &object)?;
+            }
+            Ok::<_, postern::store::StoreError>(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn no_receipt_counts_after_more_was_refused_than_is_kept() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "refused");
+    fill_unapplied(&alice, &bob, sent.conversation, true);
+    let refused = Receipt {
+        refused: vec![sent.oid],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, refused).unwrap();
+    for _ in 0..2 {
+        let settled = up_to(&alice, alice.head());
+        alice.take_receipt(&bob, settled).unwrap();
+        assert!(!alice.is_delivered(sent.oid, bob.identity));
+    }
+    assert_eq!(alice.rows("unapplied_object").len(), UNAPPLIED_MAX);
+}
+
+#[test]
+fn waiting_messages_that_are_too_many_to_keep_are_queued() {
+    let (alice, bob) = pair();
+    let first = alice.send(bob.identity, "first");
+    let scope = first.conversation;
+    let behind = Receipt {
+        behind: vec![scope],
+        ..up_to(&alice, 0)
+    };
+    alice.take_receipt(&bob, behind).unwrap();
+    fill_unapplied(&alice, &bob, scope, false);
+    let sent = alice.send(bob.identity, "second").oid;
+    let waits = Receipt {
+        behind: vec![scope],
+        waiting: vec![sent],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, waits).unwrap();
+    assert_eq!(alice.rows("unapplied_object").len(), UNAPPLIED_MAX);
+    let again = Receipt {
+        waiting: vec![sent],
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, again).unwrap();
+    assert!(!alice.is_delivered(sent, bob.identity));
+    let settled = up_to(&alice, alice.head());
+    alice.take_receipt(&bob, settled).unwrap();
+    assert!(alice.is_delivered(sent, bob.identity));
+}
+
+#[test]
+fn scope_that_the_peer_does_not_read_is_not_noted_as_behind() {
+    let (alice, bob) = pair();
+    let other = alice.another("Other", 7);
+    let hidden = alice.try_send_as(other, alice.identity, "at home").unwrap();
+    let sent = alice.send(bob.identity, "hello");
+    let mut behind = vec![hidden.conversation, sent.oid];
+    behind.sort_unstable();
+    let receipt = Receipt {
+        behind,
+        ..up_to(&alice, alice.head())
+    };
+    alice.take_receipt(&bob, receipt).unwrap();
+    assert_eq!(alice.rows("unapplied_scope").len(), 0);
+    let delivered = alice.take_receipt(&bob, up_to(&alice, alice.head()));
+    assert_eq!(delivered.unwrap(), None);
+}
+
+#[test]
+fn receipt_of_an_earlier_epoch_of_its_sender_says_nothing() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "hello").oid;
+    let (peer, receipt) = (bob.peer_id(), up_to(&alice, alice.head()));
+    let checked = alice.check_receipt(&bob, receipt).unwrap().unwrap();
+    let bob = bob.into_setup().new_epoch(EpochReason::Restored).node();
+    meet(&alice, &bob);
+    let recorded = alice.write(move |core, now| core.record_receipt(now, &peer, &checked));
+    assert_eq!(recorded.unwrap(), None);
+    assert!(!alice.is_delivered(sent, bob.identity));
+}
+
+#[test]
+fn check_of_a_receipt_ends_at_the_first_object_that_its_sender_lacks() {
+    let (alice, bob) = pair();
+    for number in 0..300 {
+        alice.send(bob.identity, &format!("{number}"));
+    }
+    rotate(&alice, alice.identity);
+    let checked = alice.check_receipt(&bob, up_to(&alice, 1)).unwrap();
+    let examined = checked.unwrap().examined();
+    assert!(examined < 300, "{examined}");
+    alice.take_receipt(&bob, up_to(&alice, 1)).unwrap();
     assert_eq!(alice.rows("receipt").len(), 0);
 }

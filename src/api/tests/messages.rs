@@ -7,6 +7,8 @@ use keys::Oid;
 use serde_json::{Value, json};
 
 use super::{ApiFixture, list, router};
+use crate::api::delivery;
+use crate::services::messages::Sent;
 
 fn inbox_of(identity: Oid, more: &str) -> String {
     format!("/api/messages/inbox?identity={}{more}", identity.to_hex())
@@ -17,6 +19,23 @@ fn bodies(inbox: &Value) -> Vec<&str> {
         .iter()
         .map(|message| message["body"].as_str().unwrap())
         .collect()
+}
+
+#[tokio::test]
+async fn message_that_was_sent_is_no_error_without_its_states() {
+    let api = ApiFixture::new().await;
+    let oid = Oid::from_bytes([7; 16]);
+    let sent = Sent {
+        oid,
+        conversation: oid,
+        change_seq: 3,
+    };
+    let reply = delivery::sent(&api.state(), sent).await.unwrap().0;
+    let oid = oid.to_hex();
+    let expected = json!({
+        "oid": oid, "conversation_oid": oid, "change_seq": 3, "delivery": null,
+    });
+    assert_eq!(reply, expected);
 }
 
 #[tokio::test]

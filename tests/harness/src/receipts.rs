@@ -2,7 +2,7 @@
 
 use keys::Oid;
 use postern::services::delivery::{self, DeliveryState};
-use postern::state_engine::{Delivered, Receipt, ReceiptError};
+use postern::state_engine::{CheckedReceipt, Delivered, Receipt, ReceiptError};
 
 use crate::TestNode;
 use crate::node::finish;
@@ -14,6 +14,23 @@ impl TestNode {
         self.read(move |view| view.receipt(&peer, &domain))
     }
 
+    /// Checks a receipt of another node against a snapshot.
+    pub fn check_receipt(
+        &self,
+        from: &TestNode,
+        receipt: Receipt,
+    ) -> Result<Option<CheckedReceipt>, ReceiptError> {
+        let peer = from.peer_id();
+        let checked = finish(
+            self.engine
+                .read(move |view| view.check_receipt(&peer, receipt)),
+        );
+        match checked {
+            Err(postern::engine::EngineError::Work(error)) => Err(error),
+            checked => Ok(checked.unwrap()),
+        }
+    }
+
     /// Takes a receipt of another node, as a session does.
     pub fn take_receipt(
         &self,
@@ -21,15 +38,7 @@ impl TestNode {
         receipt: Receipt,
     ) -> Result<Option<Delivered>, ReceiptError> {
         let peer = from.peer_id();
-        let checked = finish(
-            self.engine
-                .read(move |view| view.check_receipt(&peer, receipt)),
-        );
-        let checked = match checked {
-            Ok(checked) => checked,
-            Err(postern::engine::EngineError::Work(error)) => return Err(error),
-            Err(error) => panic!("{error}"),
-        };
+        let checked = self.check_receipt(from, receipt)?;
         match checked {
             None => Ok(None),
             Some(checked) => self.write(move |core, now| core.record_receipt(now, &peer, &checked)),
