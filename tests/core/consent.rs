@@ -46,7 +46,12 @@ impl Scene {
 
     /// The same, with these limits of Carol's node.
     pub(crate) fn with(limits: CoreLimits) -> Self {
-        let scene = Self::unfounded_with(limits);
+        Self::with_both(limits, CoreLimits::default())
+    }
+
+    /// The same, with these limits of Bob's node too.
+    pub(crate) fn with_both(carols: CoreLimits, bobs: CoreLimits) -> Self {
+        let scene = Self::unfounded_with(carols, bobs);
         let Self {
             alice, bob, carol, ..
         } = &scene;
@@ -59,12 +64,12 @@ impl Scene {
     }
 
     pub(crate) fn unfounded(policy: AcceptPolicy) -> Self {
-        Self::unfounded_with(limits(policy))
+        Self::unfounded_with(limits(policy), CoreLimits::default())
     }
 
-    fn unfounded_with(carols: CoreLimits) -> Self {
+    fn unfounded_with(carols: CoreLimits, bobs: CoreLimits) -> Self {
         let alice = node("alice", 0, CoreLimits::default());
-        let bob = node("bob", 300, CoreLimits::default());
+        let bob = node("bob", 300, bobs);
         let carol = node("carol", 600, carols);
         let talk = alice.identity;
         let scene = Self {
@@ -285,6 +290,31 @@ fn contact_does_not_bring_an_identity_back_that_left() {
     scene.sync();
     assert!(scene.knows(&scene.bob));
     assert_eq!(scene.carol_reads(), ["welcome", "without her"]);
+}
+
+#[test]
+fn contact_does_not_bring_an_identity_back_by_asking_twice() {
+    let scene = Scene::unfounded(AcceptPolicy::Contacts);
+    scene.contact(&scene.bob, "Bob");
+    let people = [&scene.bob, &scene.alice, &scene.carol].map(|it| it.identity);
+    let talk = scene.bob.make(MESSAGES, 1, conversation(&people));
+    let scene = Scene {
+        talk: talk.unwrap().oid,
+        ..scene
+    };
+    scene.sync();
+    assert!(scene.knows(&scene.bob));
+    scene.leave();
+    scene.sync();
+    for rights in [BOTH, None, BOTH] {
+        scene
+            .bob
+            .set_rights(MESSAGES, scene.talk, &[(scene.carol.identity, rights)])
+            .unwrap();
+        scene.sync();
+    }
+    assert_eq!(scene.state(), Some(InvitationState::Open));
+    assert!(!scene.knows(&scene.bob));
 }
 
 #[test]

@@ -155,7 +155,8 @@ fn other_identity_of_the_node_that_takes_part_keeps_the_scope() {
     assert_eq!(carol.parent(MESSAGES, later).unwrap().rev, 0);
 }
 
-/// A package whose first part was dropped moves the cursor after the scope was accepted.
+/// A package whose first part was dropped moves the cursor after the scope was accepted. Bob sends
+/// one object in a package, so that the scope is pulled again in several.
 #[test]
 fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
     let mut limits = CoreLimits {
@@ -163,7 +164,9 @@ fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
         ..CoreLimits::default()
     };
     limits.graph.accept = AcceptPolicy::Ask;
-    let scene = Scene::with(limits);
+    let mut of_one = CoreLimits::default();
+    of_one.package.objects_max = 1;
+    let scene = Scene::with_both(limits, of_one);
     scene.decline().unwrap();
     let (bob, carol) = (&scene.bob, &scene.carol);
     let oids = ["one", "two"].map(|text| scene.say(bob, text).unwrap());
