@@ -176,6 +176,7 @@ impl<'e> GraphManager<'e> {
                     false => PullAgainCause::Overruled,
                 },
                 is_again: false,
+                is_own: true,
             };
             let now = self.env.now;
             match is_owner {

@@ -179,6 +179,7 @@ impl PackageWork {
             until_seq: self.window.to_seq,
             cause: PullAgainCause::Named,
             is_again: false,
+            is_own: true,
         };
         match &*self.named {
             Some(scopes) => tx.note_scopes_again(&note, scopes, now),

@@ -44,7 +44,7 @@ impl PartIngest<'_, '_> {
                     return self.graph.tx().put_waiting_cause(id, &cause);
                 }
                 // An object that waited has unlimited room.
-                Judged::NoRoom(_) => {}
+                Judged::NoRoom { .. } => {}
             }
         }
         let tx = self.graph.tx();
@@ -91,6 +91,7 @@ impl PartIngest<'_, '_> {
             until_seq: waiting.seq,
             cause: PullAgainCause::Expired,
             is_again: false,
+            is_own: waiting.account == Account::Own,
         };
         self.note_again(note, waiting.epoch)
     }
@@ -110,7 +111,7 @@ impl PartIngest<'_, '_> {
         }
         let charge = AccountChange::one(waiting.account, waiting.object.bytes().len());
         if !self.has_room_aside(&waiting)? || !self.has_room(source, &waiting, &charge)? {
-            self.note_no_room(source, scope)?;
+            self.note_no_room(source, scope, waiting.account == Account::Own)?;
             return Ok(AccountChange::NONE);
         }
         if !self.graph.put_waiting(&waiting)? {
@@ -158,11 +159,13 @@ impl PartIngest<'_, '_> {
         Ok(room.fits(charge.account, charge.usage))
     }
 
-    /// Notes that the scope or domain of an object without room is to be pulled again.
+    /// Notes that the scope or domain of an object without room is to be pulled again. `is_own`:
+    /// the peer did not relay the object.
     pub(super) fn note_no_room(
         &self,
         source: &PackageSource<'_>,
         scope: Option<Oid>,
+        is_own: bool,
     ) -> Result<(), StoreError> {
         if source.is_record() {
             // The objects of the identity wait for it, and find no room.
@@ -176,6 +179,7 @@ impl PartIngest<'_, '_> {
             until_seq: source.seq,
             cause: PullAgainCause::NoRoom,
             is_again: source.is_again,
+            is_own,
         };
         self.note_again(note, source.epoch)
     }
@@ -185,7 +189,11 @@ impl PartIngest<'_, '_> {
     /// the end of the object's window, which counts in `epoch`. The object may lie above it: its
     /// sender may have restamped it, and a handshake has no number. An object above the cursor
     /// comes again anyway.
-    fn note_again(&self, mut note: PullAgainNote<'_>, epoch: Epoch) -> Result<(), StoreError> {
+    pub(super) fn note_again(
+        &self,
+        mut note: PullAgainNote<'_>,
+        epoch: Epoch,
+    ) -> Result<(), StoreError> {
         let tx = self.graph.tx();
         let cursor = tx.sync_state(Cursor {
             peer: note.peer,

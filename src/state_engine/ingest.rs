@@ -71,8 +71,13 @@ pub(super) enum Judged {
     Settled(AccountChange),
     /// The object has to wait.
     Waits(Unsettled),
-    /// Its account has no room. The scope in which it lies.
-    NoRoom(Option<Oid>),
+    /// Its account has no room.
+    NoRoom {
+        /// The scope in which it lies.
+        scope: Option<Oid>,
+        /// Whether the peer did not relay it.
+        is_own: bool,
+    },
 }
 
 /// Applies the objects of one transaction one after the other.
@@ -84,11 +89,24 @@ pub(super) struct PartIngest<'a, 'g> {
     rejects: &'a mut RejectLog,
     pub(super) waiting: BTreeMap<PeerId, WaitingCount>,
     /// Objects that were refused, for the receipts of their senders.
-    refused_now: RefusedNow,
+    pub(super) refused_now: RefusedNow,
 }
 
-/// Objects that were refused, by sender, domain and epoch.
-type RefusedNow = BTreeMap<(PeerId, String, Epoch), Vec<Oid>>;
+/// Objects that were refused, by sender, domain and epoch. `refused.rs` writes them.
+type RefusedNow = BTreeMap<(PeerId, String, Epoch), RefusedObjects>;
+
+/// Refused objects of one sender.
+#[derive(Default)]
+pub(super) struct RefusedObjects {
+    /// Objects that the sender did not relay, with their scopes.
+    pub(super) own: Vec<(Oid, Option<Oid>)>,
+    /// Objects that it relayed.
+    pub(super) relayed: Vec<Oid>,
+    /// The end of the last window.
+    pub(super) seq: u64,
+    /// Whether one of them came while the domain was pulled again.
+    pub(super) is_again: bool,
+}
 
 impl<'a, 'g> PartIngest<'a, 'g> {
     pub(super) fn new(
@@ -124,9 +142,9 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             let AccountChange { account, usage } = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
                 Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,
-                Judged::NoRoom(scope) => {
+                Judged::NoRoom { scope, is_own } => {
                     self.done.waiting += 1;
-                    self.note_no_room(source, scope)?;
+                    self.note_no_room(source, scope, is_own)?;
                     AccountChange::NONE
                 }
             };
@@ -143,13 +161,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     /// rejects. Logs the frozen identities then.
     pub(super) fn finish(mut self, is_last: bool) -> Result<(), StoreError> {
         self.done.frozen += self.graph.frozen_elsewhere();
-        let tx = self.graph.tx();
-        for ((peer, domain, epoch), oids) in &self.refused_now {
-            // Those of an earlier epoch come again.
-            if tx.peer(peer)?.is_some_and(|row| row.epoch == *epoch) {
-                tx.put_refused_objects((peer, domain), epoch, oids)?;
-            }
-        }
+        self.write_refused()?;
         if is_last {
             log_frozen(self.done.frozen);
             let rows_max = self.limits.aside.rejects_per_peer_max;
@@ -227,7 +239,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             }),
             (fault, ..) => {
                 self.done.rejected += 1;
-                self.note_refused(source, refused.oid);
+                self.note_refused(source, (refused.oid, scope), refused.is_relayed);
                 self.record(source, refused, fault.code());
                 Judged::Settled(AccountChange::NONE)
             }
@@ -263,11 +275,17 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             Applied::AlreadyStored | Applied::Forked { kept: None } => {
                 self.done.already_stored += 1;
                 if applied != Applied::AlreadyStored {
-                    self.note_refused(source, Some(verified.object().oid));
+                    let object = verified.object();
+                    let is_relayed = self.graph.is_relayed(object, source.from())?;
+                    let place = (Some(object.oid), verified.own_or_outer_scope());
+                    self.note_refused(source, place, is_relayed);
                 }
                 Judged::Settled(AccountChange::NONE)
             }
-            Applied::NoRoom => Judged::NoRoom(verified.own_or_outer_scope()),
+            Applied::NoRoom => Judged::NoRoom {
+                scope: verified.own_or_outer_scope(),
+                is_own: !self.graph.is_relayed(verified.object(), source.from())?,
+            },
         })
     }
 
@@ -322,16 +340,6 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 Ok(CheckedObject::verify(decoded, &known))
             }
             object => Ok(object),
-        }
-    }
-
-    /// Notes an object for the next receipt of its sender. Bytes that are no object have no oid. An
-    /// object that a ban or a decision dropped is not noted, because its sender would learn it.
-    fn note_refused(&mut self, source: &PackageSource<'_>, oid: Option<Oid>) {
-        let is_meant = !source.is_record() && self.graph.schemas().has_scopes(source.domain);
-        if let Some(oid) = oid.filter(|_| is_meant) {
-            let key = (source.peer, source.domain.to_owned(), source.epoch);
-            self.refused_now.entry(key).or_default().push(oid);
         }
     }
 

@@ -34,6 +34,7 @@ mod receipts;
 mod reclaim;
 mod recovery;
 mod recovery_batch;
+mod refused;
 mod rejects;
 mod rotation;
 mod scope_set;

@@ -29,7 +29,7 @@ pub struct Receipt {
     pub domain: String,
     /// Epoch of the node that gets the receipt, in which `last_seq` counts.
     pub epoch: Epoch,
-    /// Scopes of which objects are still pulled again, sorted.
+    /// Scopes of which objects of the node that gets the receipt are still pulled again, sorted.
     pub behind: Vec<Oid>,
     /// Objects that were refused, sorted. Each is named once.
     pub refused: Vec<Oid>,
@@ -87,12 +87,10 @@ impl View<'_> {
         let Some(cursor) = cursor.filter(|cursor| Some(cursor.epoch) == epoch) else {
             return Ok(None);
         };
-        let (Some(behind), Some(mut refused)) = (
-            self.rows.unfinished_again(peer, domain)?,
-            self.rows.refused_objects(peer, domain, &cursor.epoch)?,
-        ) else {
+        let Some(behind) = self.rows.unfinished_again(peer, domain)? else {
             return Ok(None);
         };
+        let mut refused = self.rows.refused_objects(peer, domain, &cursor.epoch)?;
         let waiting = self.rows.waiting_in(peer, domain)?;
         let others = behind.len() + waiting.len();
         if others > RECEIPT_OIDS_MAX {

@@ -98,6 +98,7 @@ pub use purge_candidates::{PurgedIdentity, PurgedScope};
 pub use purged::{ForgottenKey, Purged};
 pub use reading::ScopeCount;
 pub use receipts::{ReceiptRow, UNAPPLIED_MAX, UnappliedObject, UnappliedScope};
+pub use refused_objects::REFUSED_MAX;
 pub use rejects::{RejectGroup, RejectRow};
 pub use reserve::{Reserve, ReserveError};
 pub use rights::{NewRights, RightsRow};

@@ -48,7 +48,7 @@ impl PullAgain {
 /// Row of the peer `?1` in the domain `?2`.
 const OF_DOMAIN: &str = "peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2";
 const COLUMNS: &str = "epoch, cursor, until_seq, cause, noted_again, not_before, pause_ms, \
-                       starts, rounds, day, retry_at";
+                       starts, rounds, day, retry_at, lacks_own, noted_own";
 
 fn scope_and_state(row: &Row<'_>) -> rusqlite::Result<(Option<Oid>, State)> {
     let (scope, cause): (Vec<u8>, String) = (row.get(0)?, row.get(4)?);
@@ -64,6 +64,8 @@ fn scope_and_state(row: &Row<'_>) -> rusqlite::Result<(Option<Oid>, State)> {
         rounds: row.get(9)?,
         day: row.get(10)?,
         retry_at: Timestamp(row.get(11)?),
+        lacks_own: row.get(12)?,
+        noted_own: row.get(13)?,
     };
     Ok((Oid::from_slice(&scope), state))
 }
@@ -342,7 +344,8 @@ impl WriteTx<'_> {
         let mut statement = self.prepare(
             "moving what is to be pulled again to another epoch",
             &format!(
-                "UPDATE pull_again SET epoch = ?3, cursor = ?4, until_seq = ?5, noted_again = 0
+                "UPDATE pull_again SET epoch = ?3, cursor = ?4, until_seq = ?5, noted_again = 0,
+                   lacks_own = lacks_own OR noted_own, noted_own = 0
                  WHERE {OF_DOMAIN} AND epoch != ?3 AND cursor != ?6"
             ),
         )?;
@@ -411,7 +414,8 @@ impl WriteTx<'_> {
             "writing what is to be pulled again",
             &format!(
                 "INSERT OR REPLACE INTO pull_again (peer_no, domain, scope_oid, {COLUMNS})
-                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
+                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+                   ?15, ?16
                  FROM peers WHERE peer_id = ?1"
             ),
         )?;
@@ -430,6 +434,8 @@ impl WriteTx<'_> {
             state.rounds,
             state.day,
             state.retry_at.0,
+            state.lacks_own,
+            state.noted_own,
         ))?;
         Ok(())
     }

@@ -84,6 +84,8 @@ pub struct PullAgainNote<'a> {
     pub cause: PullAgainCause,
     /// Whether the object came while the domain was pulled again.
     pub is_again: bool,
+    /// Whether objects of the peer itself may be missing, and not only relayed ones.
+    pub is_own: bool,
 }
 
 /// One row, without its key.
@@ -94,6 +96,10 @@ pub(super) struct State {
     pub(super) until_seq: u64,
     pub(super) cause: PullAgainCause,
     pub(super) noted_again: bool,
+    /// Whether objects of the peer itself may be missing.
+    pub(super) lacks_own: bool,
+    /// Whether such objects were noted since the row started.
+    pub(super) noted_own: bool,
     pub(super) not_before: Timestamp,
     /// Earliest time of the next request after one that failed. Nothing brings it forward.
     pub(super) retry_at: Timestamp,
@@ -117,6 +123,8 @@ impl State {
             until_seq: note.until_seq,
             cause: note.cause,
             noted_again: false,
+            lacks_own: note.is_own,
+            noted_own: false,
             not_before: Timestamp(now.0.saturating_add(note.cause.pause_ms())),
             retry_at: Timestamp(0),
             pause_ms: DAY_MS,
@@ -171,7 +179,16 @@ impl State {
             self.cause = note.cause;
         }
         self.noted_again |= must_restart;
+        self.add_own(note.is_own, must_restart);
         self.not_before = self.not_before.min(new.not_before);
+    }
+
+    /// Notes whether objects of the peer itself are missing, which the present run may have passed.
+    fn add_own(&mut self, is_own: bool, must_restart: bool) {
+        match must_restart {
+            true => self.noted_own |= is_own,
+            false => self.lacks_own |= is_own,
+        }
     }
 
     /// Adds a row of a scope to that of the whole domain, which replaces it. Nothing that was due
@@ -193,6 +210,7 @@ impl State {
         }
         self.until_seq = self.until_seq.max(row.until_seq);
         self.noted_again |= self.cursor > 0;
+        self.add_own(row.lacks_own || row.noted_own, self.cursor > 0);
         self.not_before = self.not_before.min(row.not_before);
         if row.cause.pause_ms() == 0 {
             self.cause = PullAgainCause::Named;
@@ -220,6 +238,8 @@ impl State {
         let restarted = Self {
             cursor: 0,
             noted_again: false,
+            lacks_own: self.noted_own,
+            noted_own: false,
             ..self
         };
         match self.cause {
@@ -248,6 +268,7 @@ mod tests {
             until_seq: 10,
             cause,
             is_again: false,
+            is_own: false,
         }
     }
 
@@ -269,6 +290,29 @@ mod tests {
         assert_eq!(restart_after_ms(no_room, no_room), DAY_MS);
         assert_eq!(restart_after_ms(no_room, named), 0);
         assert_eq!(restart_after_ms(named, no_room), DAY_MS);
+    }
+
+    #[test]
+    fn own_objects_are_missing_until_a_run_that_passed_none_of_them_ends() {
+        let peer = PeerId::from_bytes([1; 32]);
+        let note = |is_own, is_again| PullAgainNote {
+            is_again,
+            is_own,
+            ..note_of(&peer, PullAgainCause::NoRoom)
+        };
+        let lacks = |state: &State| state.lacks_own || state.noted_own;
+        let mut relayed = State::new(&note(false, false), NOW);
+        assert!(!lacks(&relayed));
+        relayed.note(&note(true, false), NOW);
+        assert!(lacks(&relayed), "noted before the start");
+        let mut run = relayed.advance(5, NOW);
+        run.note(&note(false, true), NOW);
+        assert!(lacks(&run), "the run has not ended");
+        let mut run = run.advance(10, NOW);
+        assert!(!lacks(&run) && !run.is_finished());
+        run.note(&note(true, true), NOW);
+        let run = run.advance(10, NOW);
+        assert!(lacks(&run), "noted by the run that ended");
     }
 
     #[test]

@@ -274,6 +274,7 @@ impl WriteTx<'_> {
                 until_seq: i64::MAX.unsigned_abs(),
                 cause: PullAgainCause::Named,
                 is_again: false,
+                is_own: true,
             };
             self.note_pull_again(&note, now)?;
         }

@@ -2,8 +2,7 @@
 //! (docs/PROTOCOL.md 4.4).
 //!
 //! Invariants: a row is written in the transaction that refuses the object, and is deleted when the
-//! peer has noted it. A peer has at most [`REFUSED_MAX`] rows, and one for each domain more. Tested
-//! in `tests/core/receipts.rs`.
+//! peer has noted it. A peer has at most [`REFUSED_MAX`] rows. Tested in `tests/core/receipts.rs`.
 
 use keys::{Epoch, Oid, PeerId};
 
@@ -11,27 +10,26 @@ use super::error::StoreError;
 use super::pull_again_state::FINISHED;
 use super::rows::{Rows, WriteTx};
 
-/// Most rows of one peer. A package that fits has at most as many that are of interest to it.
-const REFUSED_MAX: usize = 1000;
+/// Most rows of one peer. Half of them are left to objects that the peer did not relay.
+pub const REFUSED_MAX: usize = 1000;
 
 impl Rows<'_> {
-    /// The objects of a domain that were refused and that the peer was not told, sorted. `None`:
-    /// there were more than the table holds.
+    /// The objects of a domain that were refused and that the peer was not told, sorted.
     pub fn refused_objects(
         &self,
         peer: &PeerId,
         domain: &str,
         epoch: &Epoch,
-    ) -> Result<Option<Vec<Oid>>, StoreError> {
+    ) -> Result<Vec<Oid>, StoreError> {
         let mut statement = self.prepare(
             "reading refused objects",
             "SELECT oid FROM refused_object
              WHERE peer_id = ?1 AND domain = ?2 AND epoch = ?3 ORDER BY oid",
         )?;
         let key = (peer.as_bytes(), domain, epoch.as_bytes());
-        let oids: Vec<Vec<u8>> = statement.all(key, |row| row.get(0))?;
-        // An empty oid says that there were more.
-        Ok(oids.iter().map(|oid| Oid::from_slice(oid)).collect())
+        statement.all(key, |row| {
+            super::columns::fixed(row, 0).map(Oid::from_bytes)
+        })
     }
 
     /// The objects of a peer and domain that wait, each once, sorted. Returned objects of this node
@@ -50,8 +48,8 @@ impl Rows<'_> {
         Ok(oids)
     }
 
-    /// The scopes of a peer and domain that are still pulled again, sorted. `None`: the whole
-    /// domain is.
+    /// The scopes of a peer and domain that are still pulled again and of which objects of the peer
+    /// itself may be missing, sorted. `None`: the whole domain is.
     pub fn unfinished_again(
         &self,
         peer: &PeerId,
@@ -61,7 +59,8 @@ impl Rows<'_> {
             "reading what is still pulled again",
             "SELECT scope_oid FROM pull_again
              WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
-               AND domain = ?2 AND cursor != ?3 ORDER BY scope_oid",
+               AND domain = ?2 AND cursor != ?3 AND (lacks_own OR noted_own)
+             ORDER BY scope_oid",
         )?;
         let key = (peer.as_bytes(), domain, FINISHED);
         let oids: Vec<Vec<u8>> = statement.all(key, |row| row.get(0))?;
@@ -71,15 +70,17 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes objects that were refused. Rows of another epoch of the peer are replaced.
+    /// Notes objects that were refused, as long as the peer has fewer than `max` rows. Rows of
+    /// another epoch of the peer are replaced. Returns how many of them are noted, from the first.
     pub fn put_refused_objects(
         &self,
         (peer, domain): (&PeerId, &str),
         epoch: &Epoch,
         oids: &[Oid],
-    ) -> Result<(), StoreError> {
+        max: usize,
+    ) -> Result<usize, StoreError> {
         if oids.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let context = "writing refused objects";
         let mut statement = self.prepare(
@@ -97,13 +98,11 @@ impl WriteTx<'_> {
             "INSERT INTO refused_object (peer_id, domain, oid, epoch) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO NOTHING",
         )?;
-        let more: &[u8] = &[];
-        let room = REFUSED_MAX.saturating_sub(count);
-        let noted = oids.iter().take(room).map(|oid| &oid.as_bytes()[..]);
-        for oid in noted.chain((oids.len() > room).then_some(more)) {
-            statement.execute((peer.as_bytes(), domain, oid, epoch.as_bytes()))?;
+        let room = max.saturating_sub(count).min(oids.len());
+        for oid in oids.iter().take(room) {
+            statement.execute((peer.as_bytes(), domain, oid.as_bytes(), epoch.as_bytes()))?;
         }
-        Ok(())
+        Ok(room)
     }
 
     /// Deletes refused objects that the peer has noted.

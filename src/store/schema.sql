@@ -327,7 +327,7 @@ CREATE TABLE unapplied_scope (
 ) STRICT, WITHOUT ROWID;
 
 -- Objects of peers that this node refused, until the next receipt has told the peer. At most 1000
--- of a peer. An empty oid: there were more, and the peer gets no receipt of the domain.
+-- of a peer. Scopes of further ones are noted in 'pull_again'.
 CREATE TABLE refused_object (
   peer_id BLOB NOT NULL,
   domain  TEXT NOT NULL,
@@ -511,6 +511,9 @@ CREATE TABLE pull_again (
   rounds      INTEGER NOT NULL,       -- windows within 'day'
   day         INTEGER NOT NULL,       -- number of the day of the last start, UTC
   retry_at    INTEGER NOT NULL,       -- earliest time of the next request after a failed one
+  lacks_own   INTEGER NOT NULL DEFAULT 1, -- 1: objects of the peer itself may be missing, and
+                                      -- not only relayed ones
+  noted_own   INTEGER NOT NULL DEFAULT 0, -- 1: such objects were noted since its start
   PRIMARY KEY (peer_no, domain, scope_oid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pull_again_scope ON pull_again (scope_oid);

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{SqlContext as _, StoreError};
 
 /// Version of `schema.sql`, stored in `user_version`.
-pub(super) const SCHEMA_VERSION: i32 = 12;
+pub(super) const SCHEMA_VERSION: i32 = 13;
 /// "Pstn", stored in `application_id`, so that another program's database is recognised as such.
 pub(super) const APPLICATION_ID: i32 = 0x5073_746e;
 

@@ -170,6 +170,7 @@ fn note(node: &TestNode, peer: &TestNode, scope: Option<u16>, cause: PullAgainCa
             until_seq: 5,
             cause,
             is_again: false,
+            is_own: true,
         };
         graph.tx().note_pull_again(&note, graph.now())
     };
@@ -189,6 +190,7 @@ fn name(node: &TestNode, peer: &TestNode, numbers: std::ops::Range<u16>) {
             until_seq: 5,
             cause: PullAgainCause::Named,
             is_again: false,
+            is_own: true,
         };
         graph.tx().note_scopes_again(&note, &scopes, graph.now())
     };
@@ -397,6 +399,7 @@ fn scope_starts_at_most_eight_times_a_day() {
                     until_seq: 1 << 40,
                     cause: PullAgainCause::Named,
                     is_again: true,
+                    is_own: true,
                 };
                 graph.tx().note_pull_again(&note, graph.now())?;
                 // Noted again, so that the row stays after each end.

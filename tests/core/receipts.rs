@@ -11,7 +11,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use crate::club::{NOTE, ROOM, Versions, note, room, waiting};
-use crate::stubs::MESSAGES;
+use crate::stubs::{Chain, MESSAGES};
 use crate::thieves::rotate;
 
 fn pair() -> (TestNode, TestNode) {
@@ -72,34 +72,80 @@ fn refused_object_is_named_once_and_stays_queued() {
     assert!(!alice.is_delivered(sent, bob.identity));
 }
 
+/// As many rows of refused objects of one node as another one keeps, none of them real.
+fn fill_refused(node: &TestNode, of: &TestNode, rows: u16) {
+    let (peer, epoch) = (of.peer_id(), of.epoch());
+    let oid = |number: u16| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        Oid::from_bytes(bytes)
+    };
+    let oids: Vec<_> = (1..=rows).map(oid).collect();
+    let max = usize::from(rows);
+    let put = node.graph(move |graph| {
+        let key = (&peer, MESSAGES);
+        graph.tx().put_refused_objects(key, &epoch, &oids, max)
+    });
+    assert_eq!(put.unwrap(), max);
+}
+
 #[test]
-fn node_states_nothing_while_more_was_refused_than_it_may_keep() {
+fn scope_of_a_refused_object_that_cannot_be_kept_is_pulled_again() {
     let (alice, bob) = pair();
     alice.send(bob.identity, "first");
     bob.pull_everything(&alice);
-    let (peer, epoch) = (alice.peer_id(), alice.epoch());
-    let put = |first: u16, count: u16| {
-        let oid = |number: u16| {
-            let mut bytes = [0; 16];
-            bytes[..2].copy_from_slice(&number.to_be_bytes());
-            Oid::from_bytes(bytes)
-        };
-        let oids: Vec<_> = (first..first + count).map(oid).collect();
-        bob.graph(move |graph| {
-            let key = (&peer, MESSAGES);
-            graph.tx().put_refused_objects(key, &epoch, &oids)
-        })
-        .unwrap();
-    };
-    put(1, 1000);
+    let sent = alice.send(bob.identity, "second");
+    fill_refused(&bob, &alice, 1000);
+    refuse(&alice, &bob, sent.oid);
+    bob.pull_everything(&alice);
     let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
-    assert_eq!(
-        (receipt.refused.len(), receipt.last_seq),
-        (1000, Some(alice.head()))
-    );
-    put(2000, 1);
-    assert_eq!(bob.next_receipt(&alice, MESSAGES), None);
-    assert!(bob.rows("refused_object").len() <= 1001);
+    assert_eq!((receipt.refused.len(), receipt.behind.len()), (1000, 1));
+    assert_eq!(receipt.behind, [sent.conversation]);
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(!alice.is_delivered(sent.oid, bob.identity));
+    // The object is refused again, and named now.
+    bob.clock.advance_ms(24 * 60 * 60 * 1000 + 1);
+    let again = bob.next_again(&alice, MESSAGES).unwrap();
+    assert_eq!(again.scopes, [sent.conversation]);
+    refuse(&alice, &bob, sent.oid);
+    bob.pull_everything(&alice);
+    assert_eq!(bob.next_receipt(&alice, MESSAGES).unwrap().behind, []);
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(!alice.is_delivered(sent.oid, bob.identity));
+    let later = alice.send(bob.identity, "third").oid;
+    bob.pull_everything(&alice);
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(alice.is_delivered(later, bob.identity));
+}
+
+#[test]
+fn refused_relayed_objects_use_half_of_the_room_and_stop_no_receipt() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    carol.relay(bob, MESSAGES);
+    let (object, _) = alice.object(MESSAGES, said).unwrap();
+    let refused = |rev| {
+        let later = alice.sign(&Object {
+            rev,
+            ..object.clone()
+        });
+        let code = bob.force_one(carol, MESSAGES, later);
+        assert_eq!(code.as_deref(), Some("mode"));
+        carol.next_receipt(bob, MESSAGES).unwrap()
+    };
+    assert_eq!(refused(2).refused, [said]);
+    carol.send_receipts(bob, MESSAGES);
+    fill_refused(carol, bob, 500);
+    let receipt = refused(3);
+    assert_eq!((receipt.refused.len(), receipt.behind.len()), (500, 0));
+    let own = chain.say(bob, "of Bob");
+    carol.relay(bob, MESSAGES);
+    carol.send_receipts(bob, MESSAGES);
+    assert!(bob.is_delivered(own, carol.identity));
 }
 
 #[test]

@@ -341,3 +341,22 @@ fn refused_relayed_objects_blame_no_peer_and_leave_the_rejects_of_the_sender() {
     assert_eq!(stored(&carol, &bob).usage.objects, own);
     assert_eq!(shared(&carol, &bob), 0);
 }
+
+#[test]
+fn member_whose_relayed_messages_find_no_room_holds_no_other_message() {
+    let chain = Chain::with(objects_max(8));
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    for number in 0..10 {
+        chain.say(alice, &format!("message {number}"));
+    }
+    bob.relay(alice, MESSAGES);
+    let own = chain.say(bob, "of Bob");
+    let got = carol.relay(bob, MESSAGES);
+    assert!(got.applied.waiting > 0, "some find no room");
+    assert_eq!(carol.again_count(bob), 1);
+    assert_eq!(carol.next_receipt(bob, MESSAGES).unwrap().behind, []);
+    carol.send_receipts(bob, MESSAGES);
+    assert!(bob.is_delivered(own, carol.identity));
+}

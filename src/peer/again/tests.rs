@@ -63,6 +63,7 @@ impl Fixture {
                 until_seq: 100,
                 cause,
                 is_again: false,
+                is_own: true,
             };
             graph.tx().note_pull_again(&note, graph.now())
         });

@@ -217,6 +217,7 @@ async fn history_does_not_delay_news() {
                 until_seq: 100,
                 cause: PullAgainCause::Named,
                 is_again: false,
+                is_own: true,
             };
             graph.tx().note_pull_again(&note, now)
         })

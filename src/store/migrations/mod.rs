@@ -4,7 +4,7 @@
 //! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps to versions 5 to 7
 //! have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
 //! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` and the
-//! tests of versions 6 to 12 check both from every earlier version.
+//! tests of versions 6 to 13 check both from every earlier version.
 
 mod report;
 mod to_version_5;
@@ -38,6 +38,7 @@ const STEPS: &[&str] = &[
     include_str!("to_version_10.sql"),
     include_str!("to_version_11.sql"),
     include_str!("to_version_12.sql"),
+    include_str!("to_version_13.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.
@@ -130,6 +131,8 @@ mod tests;
 mod to_version_11_tests;
 #[cfg(test)]
 mod to_version_12_tests;
+#[cfg(test)]
+mod to_version_13_tests;
 #[cfg(test)]
 mod to_version_6_tests;
 #[cfg(test)]

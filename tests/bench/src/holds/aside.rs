@@ -196,6 +196,7 @@ fn note_scopes(tx: &WriteTx<'_>, peer: &PeerId, domain: &str) -> Result<(), Stor
             until_seq: 1,
             cause: PullAgainCause::NoRoom,
             is_again: false,
+            is_own: true,
         };
         tx.note_pull_again(&note, Timestamp(START))?;
     }
