@@ -4,9 +4,10 @@
 use harness::pull::meet;
 use harness::{Setup, TestNode};
 use keys::{Epoch, Oid};
+use postern::graph::{IdentityProfile, SaveError};
 use postern::object::Object;
 use postern::state_engine::{Receipt, ReceiptError};
-use postern::store::{EpochReason, UNAPPLIED_MAX, UnappliedObject};
+use postern::store::{EpochReason, StoreError, UNAPPLIED_MAX, UnappliedObject};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -50,6 +51,22 @@ fn nothing_is_stated_before_the_first_package() {
         bob.next_receipt(&alice, MESSAGES),
         Some(up_to(&alice, alice.head()))
     );
+}
+
+/// The undone write had a number above all that are stored.
+#[test]
+fn receipt_counts_after_a_write_that_was_undone() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "hello").oid;
+    bob.pull_everything(&alice);
+    let (identity, profile) = (alice.identity, IdentityProfile::named(Some("Alice")));
+    let undone = alice.graph(move |graph| {
+        graph.save_profile(identity, &profile)?;
+        Err::<(), SaveError>(StoreError::Inconsistent("an undone write").into())
+    });
+    assert!(undone.is_err());
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(alice.is_delivered(sent, bob.identity));
 }
 
 #[test]
