@@ -146,12 +146,15 @@ impl<'e> GraphManager<'e> {
         self.pull_from(peer, &wanted).map(drop)
     }
 
-    /// Notes a scope at one peer, in each domain that was pulled from it before, also if the peer
-    /// does not share the domain now. Returns `false` if a domain has too many such scopes.
+    /// Notes a scope at one peer, in each domain that it shares or that was pulled from it before.
+    /// Returns `false` if a domain has too many such scopes.
+    ///
+    /// A domain without a cursor is noted too, and the epoch is that of the last session. A package
+    /// in progress may have skipped objects of the scope, and moves the cursor later.
     fn pull_from(&self, peer: &PeerId, revived: &Revived<'_>) -> Result<bool, StoreError> {
-        if self.tx.peer(peer)?.is_none() {
+        let Some(known) = self.tx.peer(peer)? else {
             return Ok(true);
-        }
+        };
         let mut is_noted = true;
         for domain in &revived.domains {
             self.look_at(1);
@@ -160,16 +163,16 @@ impl<'e> GraphManager<'e> {
                 domain,
                 direction: Direction::In,
             };
-            // Without a cursor the domain starts at 0 anyway.
-            let Some(state) = self.tx.sync_state(cursor)? else {
+            let is_shared = known.domains.iter().any(|shared| shared == domain);
+            if !is_shared && self.tx.sync_state(cursor)?.is_none() {
                 continue;
-            };
+            }
             let is_owner = revived.home == Some(*peer);
             let note = PullAgainNote {
                 peer,
                 domain,
                 scope: Some(revived.oid),
-                epoch: state.epoch,
+                epoch: known.epoch,
                 until_seq: NO_END,
                 cause: match is_owner {
                     true => PullAgainCause::Named,

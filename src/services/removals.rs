@@ -110,7 +110,7 @@ fn may_remove(graph: &GraphManager<'_>) -> Result<(), RemovalError> {
 }
 
 /// The order for a peer. The node remembers as many oids as the quota of the peer's tier allows
-/// objects.
+/// objects. An earlier order may have lowered the tier, so that all stored objects count too.
 fn order(
     graph: &GraphManager<'_>,
     quotas: &Quotas,
@@ -124,6 +124,10 @@ fn order(
     Ok(PurgeOrder {
         takes_objects,
         is_ban: graph.tx().is_banned(peer, graph.now())?,
-        remembered_max: stored.map_or(0, |stored| quotas.of(stored.tier).stored_objects_max),
+        remembered_max: stored.map_or(0, |stored| {
+            let quota = quotas.of(stored.tier).stored_objects_max;
+            let objects = stored.usage.objects + stored.relayed.objects;
+            quota.max(objects.unsigned_abs())
+        }),
     })
 }

@@ -279,8 +279,11 @@ impl WriteTx<'_> {
                takes_objects = IIF(state IN ('queued', 'running'),
                  MAX(takes_objects, excluded.takes_objects), excluded.takes_objects),
                is_ban = IIF(excluded.takes_objects, excluded.is_ban, is_ban),
-               state = 'queued', after_oid = x'', objects = 0, bytes = 0,
-               identities = 0, remembered_max = MAX(remembered_max, excluded.remembered_max)",
+               objects = IIF(state IN ('queued', 'running'), objects, 0),
+               bytes = IIF(state IN ('queued', 'running'), bytes, 0),
+               identities = IIF(state IN ('queued', 'running'), identities, 0),
+               state = 'queued', after_oid = x'',
+               remembered_max = MAX(remembered_max, remembered + excluded.remembered_max)",
         )?;
         let values = (
             peer.as_bytes(),

@@ -4,6 +4,8 @@
 //! Invariants: a peer has at most as many rows in `purged` as its purge says. No `change_seq` and
 //! no local id of a removed row is given out again. Tested in `tests/core/purged.rs`.
 
+use std::collections::BTreeSet;
+
 use keys::{Digest, Oid, PeerId};
 
 use super::columns::fixed;
@@ -256,21 +258,27 @@ impl WriteTx<'_> {
     }
 
     /// Lets all that a peer sends be pulled again, because its objects were dropped below the
-    /// cursors. Each domain is pulled to its end: a package may be in progress that moves its
-    /// cursor later.
+    /// cursors. Each domain is pulled to its end, in the epoch of the last session. A package in
+    /// progress may move a cursor later, or store the first one.
     fn pull_all_again(&self, peer_no: i64, now: Timestamp) -> Result<(), StoreError> {
         let Some(peer) = self.peer_by_number(peer_no)? else {
             return Ok(());
         };
-        for (domain, direction, state) in self.sync_states(&peer)? {
-            if direction != Direction::In {
-                continue;
+        let Some(known) = self.peer(&peer)? else {
+            return Ok(());
+        };
+        let mut domains: BTreeSet<String> = known.domains.into_iter().collect();
+        for (domain, direction, _) in self.sync_states(&peer)? {
+            if direction == Direction::In {
+                domains.insert(domain);
             }
+        }
+        for domain in domains {
             let note = PullAgainNote {
                 peer: &peer,
                 domain: &domain,
                 scope: None,
-                epoch: state.epoch,
+                epoch: known.epoch,
                 until_seq: i64::MAX.unsigned_abs(),
                 cause: PullAgainCause::Named,
                 is_again: false,

@@ -12,7 +12,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use crate::consent::{Scene, invitations_at, shown, work};
-use crate::parts::work_in;
+use crate::parts::work_up_to;
 use crate::rights::BOTH;
 use crate::stubs::{MESSAGES, has};
 
@@ -157,8 +157,7 @@ fn other_identity_of_the_node_that_takes_part_keeps_the_scope() {
 
 /// A package whose first part was dropped moves the cursor after the scope was accepted. Bob sends
 /// one object in a package, so that the scope is pulled again in several.
-#[test]
-fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
+fn accepts_between_two_parts(has_cursor: bool) {
     let mut limits = CoreLimits {
         part_objects_max: 1,
         ..CoreLimits::default()
@@ -171,7 +170,13 @@ fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
     let (bob, carol) = (&scene.bob, &scene.carol);
     let oids = ["one", "two"].map(|text| scene.say(bob, text).unwrap());
     let signed = oids.map(|oid| bob.object(MESSAGES, oid).unwrap().1);
-    let work = work_in(MESSAGES, carol, bob, signed.to_vec());
+    if !has_cursor {
+        let peer = bob.peer_id();
+        carol
+            .graph(move |graph| graph.tx().restart_all_in(&peer))
+            .unwrap();
+    }
+    let work = work_up_to(bob.head(), MESSAGES, (carol, bob), signed.to_vec());
     let step = |work| carol.write(move |core, now| core.apply_part(now, work));
     let PackageProgress::More(rest) = step(work).unwrap() else {
         panic!("one part");
@@ -181,6 +186,16 @@ fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
     assert!(matches!(end, PackageProgress::Done(_)), "{end:?}");
     carol.pull_everything(bob);
     assert_eq!(scene.carol_reads(), ["welcome", "two", "one"]);
+}
+
+#[test]
+fn scope_that_is_accepted_between_two_parts_of_a_package_is_complete() {
+    accepts_between_two_parts(true);
+}
+
+#[test]
+fn scope_that_is_accepted_between_two_parts_of_the_first_package_is_complete() {
+    accepts_between_two_parts(false);
 }
 
 /// An identity that may read the scope moves to the node at which another one declined it.

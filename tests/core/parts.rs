@@ -38,8 +38,19 @@ pub(crate) fn work_in(
     objects: Vec<SignedObject>,
 ) -> PackageWork {
     let last_seq = alice.request(bob, domain).last_seq;
+    work_up_to(last_seq + 9, domain, (alice, bob), objects)
+}
+
+/// A package whose window ends at a number.
+pub(crate) fn work_up_to(
+    to_seq: u64,
+    domain: &str,
+    (alice, bob): (&TestNode, &TestNode),
+    objects: Vec<SignedObject>,
+) -> PackageWork {
+    let last_seq = alice.request(bob, domain).last_seq;
     let first_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
-    let window = (first_seq, last_seq + 9);
+    let window = (first_seq, to_seq);
     let package = bob.package(alice, domain, window, objects);
     let bytes = package.sign(&bob.keys, &Features::none());
     let mut package = alice.verify(bob, &bytes).unwrap();

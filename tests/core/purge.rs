@@ -41,6 +41,25 @@ pub(crate) fn ban(node: &TestNode, banned: &TestNode) {
         .unwrap();
 }
 
+/// A ban makes its peer untrusted, whose quota is smaller.
+#[test]
+fn every_removed_object_is_remembered_also_if_a_ban_came_first() {
+    let mut limits = CoreLimits::default();
+    limits.quotas.untrusted.stored_objects_max = 2;
+    let alice = Setup::new("alice").limits(limits).node();
+    let mallory = TestNode::new("mallory", 300);
+    meet(&alice, &mallory);
+    let rides: Vec<Oid> = (0..5)
+        .map(|number| mallory.make("rides", 1, ride("Basel", number)).unwrap().oid)
+        .collect();
+    alice.pull_everything(&mallory);
+    ban(&alice, &mallory);
+    ban_and_purge(&alice, &mallory, None);
+    for oid in rides {
+        assert!(alice.read(move |view| view.rows.purged(&oid)).is_some());
+    }
+}
+
 pub(crate) fn unban(node: &TestNode, banned: &TestNode) {
     let peer = banned.peer_id();
     node.graph::<_, VerdictError>(move |graph| verdicts::unban(graph, peer))
