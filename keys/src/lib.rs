@@ -64,4 +64,7 @@ pub use sealing::SealingKey;
 pub use signed_object::SignedObject;
 pub use signing::{BadSignature, Context, SecretKey};
 pub use token::{ApiToken, NotAToken, TokenFileError};
-pub use vault::{CaughtUp, HolderInfo, KeyManager, UnknownIdentity, VaultError};
+pub use vault::{
+    CaughtUp, Handover, HolderInfo, KeyManager, MoveFileKey, MovingIdentity, UnknownIdentity,
+    VaultError,
+};

@@ -1,8 +1,9 @@
-//! Sealed backups: a stream of any size that is sealed and opened with one chunk in memory.
+//! Sealed backups, and files that move an identity: a stream of any size that is sealed and opened
+//! with one chunk in memory.
 //!
 //! | offset | bytes | content |
 //! |---|---|---|
-//! | 0 | 15 | magic, `postern-backup` and a newline |
+//! | 0 | 15 | magic, `postern-backup` or `postern-moving`, and a newline |
 //! | 15 | 2 | version, 1 |
 //! | 17 | 12 | Argon2id: memory in KiB, passes, lanes, as in the vault |
 //! | 29 | 16 | salt, as in the vault |
@@ -28,8 +29,10 @@ mod error;
 mod open;
 mod seal;
 
-pub use chunks::MAGIC;
+pub(crate) use chunks::StreamKind;
+pub use chunks::{MAGIC, MOVE_MAGIC};
 pub use error::SealError;
+pub(crate) use open::file_key_of;
 pub use open::{BackupOpener, OpeningReader};
 pub use seal::{BackupSealer, SealingWriter};
 

@@ -9,9 +9,10 @@ use std::io::{self, Read};
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::chunks::{BackupHeader, CHUNK_BYTES, Chunks, HEADER_BYTES, TAG_BYTES};
+use super::chunks::{BackupHeader, CHUNK_BYTES, Chunks, HEADER_BYTES, StreamKind, TAG_BYTES};
 use super::error::SealError;
 use crate::file_header::KeyParams;
+use crate::locked::Locked;
 use crate::passphrase::Passphrase;
 
 /// Opens backups with a passphrase alone, without a vault.
@@ -31,19 +32,38 @@ impl BackupOpener {
         mut backup: R,
         passphrase: &Passphrase,
     ) -> Result<OpeningReader<R>, SealError> {
-        let header = read_header(&mut backup)?;
-        let key = header.params.derive_again(passphrase)?;
-        if !header.params.is_of(&key) {
-            return Err(SealError::WrongPassphrase);
-        }
+        let (header, key) = derive_file_key(&mut backup, StreamKind::Backup, passphrase)?;
         Ok(OpeningReader::new(backup, &header, &key))
     }
 }
 
-fn read_header(backup: &mut impl Read) -> Result<BackupHeader, SealError> {
+/// Derives the key of a file from its header and the passphrase.
+pub(crate) fn file_key_of(
+    mut file: impl Read,
+    kind: StreamKind,
+    passphrase: &Passphrase,
+) -> Result<Locked<32>, SealError> {
+    derive_file_key(&mut file, kind, passphrase).map(|(_, key)| key)
+}
+
+fn derive_file_key(
+    file: &mut impl Read,
+    kind: StreamKind,
+    passphrase: &Passphrase,
+) -> Result<(BackupHeader, Locked<32>), SealError> {
+    let header = read_header(file, kind)?;
+    let key = header.params.derive_again(passphrase)?;
+    if !header.params.is_of(&key) {
+        return Err(SealError::WrongPassphrase);
+    }
+    let key = header.file_key(&key);
+    Ok((header, key))
+}
+
+fn read_header(file: &mut impl Read, kind: StreamKind) -> Result<BackupHeader, SealError> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
-    backup.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
-    BackupHeader::parse(&bytes)
+    file.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
+    BackupHeader::parse(&bytes, kind)
 }
 
 /// The position of a reader in its file.
@@ -75,10 +95,10 @@ pub struct OpeningReader<R> {
 }
 
 impl<R: Read> OpeningReader<R> {
-    fn new(backup: R, header: &BackupHeader, key: &[u8; 32]) -> Self {
+    fn new(backup: R, header: &BackupHeader, file_key: &[u8; 32]) -> Self {
         Self {
             backup,
-            chunks: Chunks::new(header, key),
+            chunks: Chunks::new(header, file_key),
             chunk: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES + TAG_BYTES)),
             returned: 0,
             ahead: None,
@@ -89,17 +109,28 @@ impl<R: Read> OpeningReader<R> {
     /// Opens with a vault's key that is in memory, if cost and salt are that vault's.
     pub(crate) fn with_key(
         mut backup: R,
+        kind: StreamKind,
         params: &KeyParams,
         key: &[u8; 32],
     ) -> Result<Self, SealError> {
-        let header = read_header(&mut backup)?;
+        let header = read_header(&mut backup, kind)?;
         if (header.params.cost, header.params.salt) != (params.cost, params.salt) {
             return Err(SealError::OtherVault);
         }
         if !header.params.is_of(key) {
             return Err(SealError::Tampered);
         }
-        Ok(Self::new(backup, &header, key))
+        Ok(Self::new(backup, &header, &header.file_key(key)))
+    }
+
+    /// Opens with the key of this file.
+    pub(crate) fn with_file_key(
+        mut file: R,
+        kind: StreamKind,
+        file_key: &[u8; 32],
+    ) -> Result<Self, SealError> {
+        let header = read_header(&mut file, kind)?;
+        Ok(Self::new(file, &header, file_key))
     }
 
     /// Bytes that are reserved in memory.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use rand::CryptoRng;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::chunks::{BackupHeader, CHUNK_BYTES, Chunks, TAG_BYTES};
+use super::chunks::{BackupHeader, CHUNK_BYTES, Chunks, StreamKind, TAG_BYTES};
 use super::error::SealError;
 use crate::file_header::KeyParams;
 
@@ -22,11 +22,20 @@ pub struct BackupSealer {
 
 impl BackupSealer {
     /// `params` and `key` are the vault's.
-    pub(crate) fn new(params: KeyParams, key: &[u8; 32], rng: &mut dyn CryptoRng) -> Self {
+    pub(crate) fn new(
+        kind: StreamKind,
+        params: KeyParams,
+        key: &[u8; 32],
+        rng: &mut dyn CryptoRng,
+    ) -> Self {
         let mut file_nonce = [0; 32];
         rng.fill_bytes(&mut file_nonce);
-        let header = BackupHeader { params, file_nonce };
-        let chunks = Chunks::new(&header, key);
+        let header = BackupHeader {
+            kind,
+            params,
+            file_nonce,
+        };
+        let chunks = Chunks::new(&header, &header.file_key(key));
         Self { header, chunks }
     }
 

@@ -1,7 +1,7 @@
 //! Tests of sealed streams: sizes around each chunk boundary, truncation, changes and exchanged
 //! chunks.
 
-use super::chunks::{CHUNK_BYTES, HEADER_BYTES, TAG_BYTES};
+use super::chunks::{CHUNK_BYTES, HEADER_BYTES, StreamKind, TAG_BYTES};
 use super::error::SealError;
 use super::open::{BackupOpener, OpeningReader};
 use super::seal::BackupSealer;
@@ -29,7 +29,7 @@ fn word(text: &str) -> Passphrase {
 
 fn sealer(seed: u64) -> BackupSealer {
     let (params, key) = KeyParams::derive(&word("right"), SALT, KdfCost::TEST).unwrap();
-    BackupSealer::new(params, &key, &mut rng(seed))
+    BackupSealer::new(StreamKind::Backup, params, &key, &mut rng(seed))
 }
 
 fn plain(bytes: usize) -> Vec<u8> {

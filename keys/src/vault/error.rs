@@ -1,7 +1,7 @@
 //! Errors of the vault: one variant for each fault. None contains secret bytes.
 
 use crate::file_header::HeaderFault;
-use crate::ids::Oid;
+use crate::ids::{Oid, PeerId};
 use crate::kdf::KdfError;
 use crate::private_file::FileError;
 use crate::protocol::KEY_EVENTS_MAX;
@@ -68,6 +68,12 @@ pub enum VaultError {
     /// The chain is invalid, belongs to another holder, or forks from the chain in the vault.
     #[error("the key chain does not continue the one in this vault")]
     ForeignChain,
+    /// The identity moves to another node, so that its keys neither sign nor change here.
+    #[error("the identity {} moves to another node: `postern identity move`", .0.to_hex())]
+    Moves(Oid),
+    /// The file moves the identity to another node than this one.
+    #[error("the file is for the node with the peer id {}", .0.to_hex())]
+    OtherTarget(PeerId),
     /// The manager is in memory only, so it has no passphrase to seal with.
     #[error("these keys are in memory only and have no vault")]
     InMemory,

@@ -11,7 +11,7 @@ use super::error::{UnknownIdentity, VaultError};
 use super::format::{self, FILE_BYTES_MAX, VaultHeader};
 use super::secrets::{Holder, IDENTITIES_MAX, Secrets};
 use crate::address::AddressRecord;
-use crate::backup::{BackupSealer, OpeningReader, SealError};
+use crate::backup::{BackupSealer, OpeningReader, SealError, StreamKind};
 use crate::chain::KeyChain;
 use crate::file_header::KeyParams;
 use crate::home::HomeRecord;
@@ -128,9 +128,17 @@ impl KeyManager {
     /// # Errors
     /// [`VaultError::InMemory`].
     pub fn backup_sealer(&self, rng: &mut dyn CryptoRng) -> Result<BackupSealer, VaultError> {
+        self.sealer(StreamKind::Backup, rng)
+    }
+
+    pub(super) fn sealer(
+        &self,
+        kind: StreamKind,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<BackupSealer, VaultError> {
         let state = self.read();
         let VaultFile { key, header, .. } = state.file.as_ref().ok_or(VaultError::InMemory)?;
-        Ok(BackupSealer::new(header.params, key, rng))
+        Ok(BackupSealer::new(kind, header.params, key, rng))
     }
 
     /// Opens a backup with the key in memory, to verify a backup that was just written.
@@ -139,9 +147,17 @@ impl KeyManager {
     /// [`SealError::OtherVault`] if another vault made the backup, or if the passphrase was changed
     /// since; [`SealError::InMemory`]; every error of reading the header.
     pub fn open_backup<R: Read>(&self, backup: R) -> Result<OpeningReader<R>, SealError> {
+        self.open_own(StreamKind::Backup, backup)
+    }
+
+    pub(super) fn open_own<R: Read>(
+        &self,
+        kind: StreamKind,
+        file: R,
+    ) -> Result<OpeningReader<R>, SealError> {
         let state = self.read();
         let VaultFile { key, header, .. } = state.file.as_ref().ok_or(SealError::InMemory)?;
-        OpeningReader::with_key(backup, &header.params, key)
+        OpeningReader::with_key(file, kind, &header.params, key)
     }
 
     /// Returns the node's peer id: its first key.
@@ -177,17 +193,15 @@ impl KeyManager {
         held.secrets.node.current.sign1(context, parts, payload)
     }
 
-    /// Returns the identities of this vault, oldest first.
+    /// Returns the identities that this vault signs for, oldest first.
     pub fn identities(&self) -> Vec<Oid> {
-        self.read()
-            .secrets
-            .identities
-            .iter()
-            .map(|holder| holder.oid)
-            .collect()
+        let state = self.read();
+        let holders = state.secrets.identities.iter();
+        let here = holders.filter(|holder| !holder.is_away());
+        here.map(|holder| holder.oid).collect()
     }
 
-    /// Returns the key chain of an identity of this vault, or `None` for any other oid.
+    /// Returns the key chain of an identity that this vault signs for, or `None` for any other oid.
     pub fn identity_chain(&self, identity: Oid) -> Option<KeyChain> {
         let state = self.read();
         state
@@ -263,14 +277,32 @@ impl fmt::Debug for KeyManager {
 }
 
 impl ManagerState {
+    /// Returns the identity with this oid, unless it moves to another node.
     fn identity(&self, oid: Oid) -> Result<&Holder, UnknownIdentity> {
-        let mut identities = self.secrets.identities.iter();
-        identities
-            .find(|holder| holder.oid == oid)
+        self.any_identity(oid)
+            .filter(|holder| !holder.is_away())
             .ok_or(UnknownIdentity(oid))
     }
 
-    /// Returns the node or the identity with this oid.
+    /// Returns the identity with this oid, also if it moves to another node.
+    pub(super) fn any_identity(&self, oid: Oid) -> Option<&Holder> {
+        let mut identities = self.secrets.identities.iter();
+        identities.find(|holder| holder.oid == oid)
+    }
+
+    /// Returns the node or the identity with this oid, to change its keys.
+    ///
+    /// # Errors
+    /// [`VaultError::Moves`] if the identity moves to another node;
+    /// [`VaultError::UnknownIdentity`].
+    pub(super) fn changeable(&self, oid: Oid) -> Result<&Holder, VaultError> {
+        match self.any_identity(oid) {
+            Some(holder) if holder.is_away() => Err(VaultError::Moves(oid)),
+            _ => Ok(self.holder(oid)?),
+        }
+    }
+
+    /// Returns the node or the identity with this oid, unless it moves to another node.
     pub(super) fn holder(&self, oid: Oid) -> Result<&Holder, UnknownIdentity> {
         if self.secrets.node.oid == oid {
             return Ok(&self.secrets.node);

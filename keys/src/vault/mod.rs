@@ -10,14 +10,18 @@
 mod error;
 mod format;
 mod manager;
+mod moving;
 mod onion;
 mod rotation;
 mod secrets;
 
 pub use error::{UnknownIdentity, VaultError};
 pub use manager::KeyManager;
+pub use moving::{Handover, MoveFileKey, MovingIdentity};
 pub use rotation::{CaughtUp, HolderInfo};
 
+#[cfg(test)]
+mod moving_tests;
 #[cfg(test)]
 mod rotation_tests;
 #[cfg(test)]

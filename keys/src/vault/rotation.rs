@@ -9,9 +9,9 @@ use rand::CryptoRng;
 
 use super::error::{UnknownIdentity, VaultError};
 use super::manager::{KeyManager, ManagerState};
-use super::secrets::{Holder, Next};
+use super::secrets::{Holder, Next, Residence};
 use crate::chain::KeyChain;
-use crate::ids::{Oid, PublicKey};
+use crate::ids::{Oid, PeerId, PublicKey};
 use crate::recovery::RecoveryKey;
 
 /// The public facts of one holder of keys: the node or an identity.
@@ -27,6 +27,8 @@ pub struct HolderInfo {
     pub has_next_key: bool,
     /// The current public key.
     pub public: PublicKey,
+    /// The node to which the identity moves. Nothing is signed here any more.
+    pub moves_to: Option<PeerId>,
 }
 
 /// The outcome of [`KeyManager::catch_up`].
@@ -54,6 +56,10 @@ impl KeyManager {
             key_id: holder.key_id(),
             has_next_key: holder.next.present().is_some(),
             public: holder.current.public(),
+            moves_to: match holder.residence {
+                Residence::Away(node, _) => Some(node),
+                Residence::Here | Residence::Arrived(_) => None,
+            },
         };
         state.secrets.holders().map(info).collect()
     }
@@ -77,7 +83,7 @@ impl KeyManager {
     /// [`VaultError::NextKeyOffline`] if the next key was exported.
     pub fn rotate(&self, holder: Oid, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
         let mut state = self.write();
-        let old = state.holder(holder)?;
+        let old = state.changeable(holder)?;
         let next = old.next.present().ok_or(VaultError::NextKeyOffline)?;
         let new = old.rotated(next, rng)?;
         state.exchange(new, rng)
@@ -96,7 +102,7 @@ impl KeyManager {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), VaultError> {
         let mut state = self.write();
-        let old = state.holder(holder)?;
+        let old = state.changeable(holder)?;
         old.check_recovery(recovery)?;
         let new = old.rotated(recovery.secret(), rng)?;
         state.exchange(new, rng)
@@ -114,7 +120,7 @@ impl KeyManager {
     /// [`VaultError::NextKeyOffline`] if it was exported before.
     pub fn recovery_key(&self, holder: Oid) -> Result<RecoveryKey, VaultError> {
         let state = self.read();
-        let holder = state.holder(holder)?;
+        let holder = state.changeable(holder)?;
         let next = holder.next.present().ok_or(VaultError::NextKeyOffline)?;
         Ok(RecoveryKey::new(
             holder.oid,
@@ -139,7 +145,7 @@ impl KeyManager {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), VaultError> {
         let mut state = self.write();
-        let old = state.holder(holder)?;
+        let old = state.changeable(holder)?;
         old.check_recovery(recovery)?;
         if old.next.present().is_none() {
             return Ok(());
@@ -184,6 +190,7 @@ impl KeyManager {
             chain: chain.clone(),
             current,
             next: Next::Offline,
+            residence: old.residence,
         };
         state.exchange(new, rng)?;
         Ok(CaughtUp::Adopted)
@@ -204,7 +211,11 @@ impl Holder {
 
 impl ManagerState {
     /// Replaces the holder with the same oid and saves. On an error, nothing changes.
-    fn exchange(&mut self, holder: Holder, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
+    pub(super) fn exchange(
+        &mut self,
+        holder: Holder,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), VaultError> {
         let oid = holder.oid;
         let before = std::mem::replace(self.holder_mut(oid)?, holder);
         if let Err(error) = self.save(rng) {

@@ -240,6 +240,7 @@ fn holders_lists_the_node_first() {
         key_id,
         has_next_key,
         public: current(oid),
+        moves_to: None,
     });
     assert_eq!(keys.holders(), expected);
 }

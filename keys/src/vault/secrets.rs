@@ -6,7 +6,8 @@
 //! 1. the onion key (64 bytes)
 //! 2. the number of seeds (4 bytes, big-endian)
 //! 3. the seeds, 32 bytes each
-//! 4. canonical CBOR `[node, [identity, …]]`, each `[has_next, chain]`
+//! 4. canonical CBOR `[node, [identity, …]]`, each `[has_next, chain]`; a third element follows if
+//!    an identity moves or moved here: `[[oid, counter, node or null], …]`
 //!
 //! The seeds are the node's current and next key, then each identity's, without offline next keys.
 //! Seeds are not in the CBOR, because an encoder's growing buffer would leave copies of them in
@@ -20,7 +21,7 @@ use super::error::VaultError;
 use super::format::FILE_BYTES_MAX;
 use crate::chain::{Genesis, KeyChain, commitment};
 use crate::codec::{self, Limits};
-use crate::ids::{Digest, Oid};
+use crate::ids::{Digest, Oid, PeerId};
 use crate::onion_key::OnionKey;
 use crate::protocol::KEY_EVENTS_MAX;
 use crate::signing::SecretKey;
@@ -47,6 +48,18 @@ pub(super) struct Holder {
     pub(super) chain: KeyChain,
     pub(super) current: SecretKey,
     pub(super) next: Next,
+    pub(super) residence: Residence,
+}
+
+/// Where an identity signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Residence {
+    /// Here.
+    Here,
+    /// Here, after it moved to this node. Its home record has this counter or a higher one.
+    Arrived(u64),
+    /// At the node to which it moves, whose home record has this counter. Nothing is signed here.
+    Away(PeerId, u64),
 }
 
 /// Everything secret of one node.
@@ -66,7 +79,13 @@ impl Holder {
             chain,
             current,
             next: Next::Present(next),
+            residence: Residence::Here,
         }
+    }
+
+    /// Returns whether the keys wait for the node to which the identity moves.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.residence, Residence::Away(..))
     }
 
     /// Returns the number of the current key.
@@ -98,11 +117,16 @@ impl Holder {
             chain,
             current: revealed.clone(),
             next: Next::Present(next),
+            residence: self.residence,
         })
     }
 
     /// Combines a chain and its keys. Fails if the keys do not match the chain.
-    fn restore(chain: KeyChain, current: SecretKey, next: Next) -> Result<Self, VaultError> {
+    pub(super) fn restore(
+        chain: KeyChain,
+        current: SecretKey,
+        next: Next,
+    ) -> Result<Self, VaultError> {
         let verified = chain.verify().map_err(|_| VaultError::Inconsistent)?;
         let is_committed = match &next {
             Next::Present(next) => committed(&chain) == commitment(&next.public()),
@@ -116,6 +140,7 @@ impl Holder {
             chain,
             current,
             next,
+            residence: Residence::Here,
         })
     }
 
@@ -131,6 +156,17 @@ impl Next {
             Self::Present(key) => Some(key),
             Self::Offline => None,
         }
+    }
+}
+
+/// An identity that moves or moved here, as stored.
+type MovedRecord = (Oid, u64, Option<PeerId>);
+
+fn moved_record(holder: &Holder) -> Option<MovedRecord> {
+    match holder.residence {
+        Residence::Here => None,
+        Residence::Arrived(counter) => Some((holder.oid, counter, None)),
+        Residence::Away(node, counter) => Some((holder.oid, counter, Some(node))),
     }
 }
 
@@ -173,7 +209,12 @@ impl Secrets {
             (holder.next.present().is_some(), &holder.chain)
         }
         let identities: Vec<_> = self.identities.iter().map(record).collect();
-        let records = codec::encode(&(record(&self.node), identities));
+        let moved = self.identities.iter().filter_map(moved_record);
+        let moved: Vec<MovedRecord> = moved.collect();
+        let records = match moved.is_empty() {
+            true => codec::encode(&(record(&self.node), identities)),
+            false => codec::encode(&(record(&self.node), identities, moved)),
+        };
         let seeds = self.holders().flat_map(Holder::keys).count();
         let bytes = ONION_BYTES + 4 + seeds * SEED_BYTES + records.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(bytes));
@@ -208,8 +249,14 @@ impl Secrets {
             items_max: FILE_BYTES_MAX,
         };
         type Record = (bool, KeyChain);
-        let (node, identities): (Record, Vec<Record>) =
-            codec::decode(rest, &limits).map_err(|_| fault())?;
+        let (node, identities, moved): (Record, Vec<Record>, Vec<MovedRecord>) =
+            match codec::decode(rest, &limits) {
+                Ok(records) => records,
+                Err(_) => {
+                    let (node, identities) = codec::decode(rest, &limits).map_err(|_| fault())?;
+                    (node, identities, Vec::new())
+                }
+            };
         let mut seeds = seeds.into_iter();
         let mut holder = |(is_present, chain): Record| {
             let current = seeds.next().ok_or_else(fault)?;
@@ -220,12 +267,20 @@ impl Secrets {
             Holder::restore(chain, current, next)
         };
         let node = holder(node)?;
-        let identities = identities
+        let mut identities: Vec<Holder> = identities
             .into_iter()
             .map(&mut holder)
             .collect::<Result<_, _>>()?;
         if seeds.next().is_some() {
             return Err(fault());
+        }
+        for (oid, counter, node) in moved {
+            let mut holders = identities.iter_mut();
+            let holder = holders.find(|holder| holder.oid == oid);
+            holder.ok_or_else(fault)?.residence = match node {
+                Some(node) => Residence::Away(node, counter),
+                None => Residence::Arrived(counter),
+            };
         }
         Ok(Self {
             onion,
@@ -254,6 +309,32 @@ mod tests {
             ..Holder::generate(&mut rng)
         });
         secrets
+    }
+
+    #[test]
+    fn moves_round_trip_and_secrets_without_them_keep_their_form() {
+        let mut moving = secrets();
+        let plain = moving.encode();
+        let node = PeerId::from_bytes([7; PeerId::LEN]);
+        let residences = [
+            Residence::Away(node, 5),
+            Residence::Here,
+            Residence::Arrived(3),
+        ];
+        for (holder, residence) in moving.identities.iter_mut().zip(residences) {
+            holder.residence = residence;
+        }
+        let back = Secrets::decode(&moving.encode()).unwrap();
+        let found: Vec<_> = back.identities.iter().map(|it| it.residence).collect();
+        assert_eq!(found, residences);
+        let mut back = Secrets::decode(&plain).unwrap();
+        assert!(
+            back.identities
+                .iter()
+                .all(|it| it.residence == Residence::Here)
+        );
+        back.identities[0].residence = Residence::Arrived(1);
+        assert_ne!(*back.encode(), *plain);
     }
 
     #[test]
