@@ -6,6 +6,8 @@
 //! of the one object that it names. Every function that writes rows demands one. Tested in
 //! `tests.rs` by tables.
 
+mod moved;
+
 use keys::Oid;
 
 use crate::domain::Mode;

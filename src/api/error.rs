@@ -104,6 +104,7 @@ impl From<SaveError> for ApiError {
             SaveError::Store(error) => return Self::internal(error),
             SaveError::Denied(denied) => (StatusCode::FORBIDDEN, denied.code()),
             SaveError::NotAccepted(_) => (StatusCode::CONFLICT, "not_accepted"),
+            SaveError::Moves(_) => (StatusCode::CONFLICT, "moves"),
             SaveError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             SaveError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             SaveError::UnknownType => (StatusCode::NOT_FOUND, "unknown_type"),

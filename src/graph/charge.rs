@@ -38,6 +38,7 @@ impl AccountRoom {
             Account::Own => self.own,
             Account::Author(_) => self.author,
             Account::Shared => self.shared,
+            Account::Unmetered => Usage::MAX,
         };
         let is_within = |change: i64, left: i64| change <= 0 || change <= left;
         is_within(change.objects, left.objects) && is_within(change.bytes, left.bytes)

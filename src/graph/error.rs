@@ -68,6 +68,12 @@ pub enum SaveError {
          (`postern recovery` explains what to do)"
     )]
     ReadOnly,
+    /// The owner moves to another node.
+    #[error(
+        "the identity {} moves to another node, so that it writes nothing here: `postern identity \
+         receive` on that node", .0.to_hex()
+    )]
+    Moves(Oid),
     /// The vault has no key for the owner.
     #[error(transparent)]
     UnknownIdentity(#[from] UnknownIdentity),

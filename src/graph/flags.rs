@@ -78,15 +78,17 @@ impl GraphManager<'_> {
     /// The bits of a row that is signed again: those of every domain in which its type travels. An
     /// app may be disabled meanwhile. A row that is not exported has none.
     pub(super) fn present_flags(&self, app: &AppTable, row: &ParentRow) -> Result<i64, StoreError> {
+        let is_own = row.origin.is_none() && self.is_local(&row.owner)?;
         // A received row may still lack the bits that an earlier version did not set.
-        let is_received = row.origin.is_some() && row.scope_id.has_readers();
-        if row.sync_flags == 0 && !is_received {
+        let is_received = !is_own && row.scope_id.has_readers();
+        let is_exported = is_received || (is_own && row.sync_flags != 0);
+        if !is_exported {
             return Ok(0);
         }
         let flags = row.sync_flags | app.flags_of(travel_type(self.tx, app, row)?);
         Ok(match is_received && flags != 0 {
             true => flags | RECEIVED_FLAG,
-            false => flags,
+            false => flags & !RECEIVED_FLAG,
         })
     }
 }

@@ -14,12 +14,11 @@ use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
 use super::verify::{KnownKeys, VerifiedObject, decode_object};
-use super::version::ObjectVersion;
 use crate::acl::AclManager;
 use crate::op_context::Timestamp;
 use crate::schema::identities;
 use crate::store::{
-    Account, Cause, IdentityRow, PendingHome, PutAside, ScopeId, StoreError, Usage,
+    Account, Cause, IdentityRow, PendingHome, PutAside, ScopeId, SettlingWork, StoreError, Usage,
 };
 
 /// Milliseconds between two moves of one identity: a day.
@@ -78,8 +77,15 @@ impl GraphManager<'_> {
             || pending.as_ref().is_some_and(|pending| {
                 claimed == pending.precedence() && record.home() != pending.home
             });
-        if contradicts || (known.home == self.this_node && claimed > present) {
+        let is_taken = known.home == self.this_node
+            && claimed > present
+            && !self.leaves_under(known, record.chain().key_id());
+        if contradicts || is_taken {
             self.freeze(known)?;
+            if is_taken && record.home() == *sender {
+                // The operator may have moved the keys by hand.
+                self.put_record_aside((verified, record), pending.as_ref(), origin)?;
+            }
             return Err(Fault::HomeConflict.into());
         }
         let is_same_key = record.chain().key_id() == known.key_id;
@@ -103,6 +109,22 @@ impl GraphManager<'_> {
         Ok(None)
     }
 
+    /// Whether an identity of this node moved to another one, and this key with it. The vault signs
+    /// nothing for it any more, so that only the file of the move has a later key.
+    pub(super) fn leaves_under(&self, known: &IdentityRow, key_id: u32) -> bool {
+        key_id > known.key_id && self.keys().identity_chain(known.oid).is_none()
+    }
+
+    /// Whether the owner of an object lives here, and does not leave with this record.
+    pub(super) fn stays_here(&self, verified: &VerifiedObject) -> Result<bool, StoreError> {
+        let Some(known) = self.identity(&verified.object.owner)? else {
+            return Ok(false);
+        };
+        let key_id = verified.signed.key_id();
+        let leaves = verified.record.is_some() && self.leaves_under(&known, key_id);
+        Ok(known.home == self.this_node && !leaves)
+    }
+
     /// Whether the key chain of a record continues the known one.
     fn continues_known(
         &self,
@@ -114,18 +136,6 @@ impl GraphManager<'_> {
         Ok(both.is_some_and(|(known, chain)| chain.continues(&known)))
     }
 
-    /// Whether a record would replace the stored one by its key and revision.
-    fn is_later_record(&self, verified: &VerifiedObject) -> Result<bool, StoreError> {
-        let app = self.table(identities::APP)?;
-        let stored = self.tx.parent(app, &verified.object.oid)?;
-        let arrived = ObjectVersion {
-            key_id: verified.signed.key_id(),
-            deleted: verified.object.is_deleted(),
-            rev: verified.object.rev,
-        };
-        Ok(stored.is_none_or(|stored| arrived > ObjectVersion::of(&stored)))
-    }
-
     /// Keeps a record for the operator, unless a higher one waits already.
     fn put_record_aside(
         &self,
@@ -134,9 +144,6 @@ impl GraphManager<'_> {
         origin: i64,
     ) -> Result<(), ApplyError> {
         if pending.is_some_and(|pending| pending.precedence() >= record.precedence()) {
-            return Ok(());
-        }
-        if !self.is_later_record(verified)? {
             return Ok(());
         }
         let home = record.home();
@@ -230,6 +237,11 @@ impl GraphManager<'_> {
         if let Some(known) = known.filter(|_| !is_same) {
             self.fulfil(&Cause::Home(row.oid, row.home))?;
             self.note_moved(known, &row.home)?;
+            if known.home == self.this_node {
+                self.tx.note_work(&SettlingWork::Depart(row.oid))?;
+            } else if row.home == self.this_node {
+                self.tx.note_work(&SettlingWork::Arrive(row.oid))?;
+            }
         }
         if !is_same {
             for home in known.map(|known| known.home).into_iter().chain([home]) {
@@ -310,7 +322,8 @@ impl GraphManager<'_> {
         Ok(())
     }
 
-    /// Writes a record that was put aside. Its home counts at once.
+    /// Writes a record that was put aside. Its home counts at once. The counter decides between two
+    /// records under one key, so that the revision may be lower than that of the former home.
     fn take_confirmed(
         &mut self,
         (pending, origin): (&PendingHome, i64),
@@ -323,8 +336,7 @@ impl GraphManager<'_> {
             return Err(damaged.into());
         };
         let is_present = pending.precedence() > (known.key_id, known.home_counter);
-        let continues = self.continues_known(&verified, &known)?;
-        if !is_present || !continues || !self.is_later_record(&verified)? {
+        if !is_present || !self.continues_known(&verified, &known)? {
             return Err(ConfirmHomeError::Obsolete);
         }
         let app = self.table(identities::APP)?;
@@ -354,12 +366,7 @@ impl GraphManager<'_> {
     }
 
     /// Changes what an account of the peer with a local number counts.
-    pub(super) fn charge(
-        &self,
-        origin: i64,
-        account: Account,
-        change: &Usage,
-    ) -> Result<(), StoreError> {
+    pub fn charge(&self, origin: i64, account: Account, change: &Usage) -> Result<(), StoreError> {
         match self.tx.peer_by_number(origin)? {
             Some(peer) => self.tx.add_usage(&peer, account, change),
             None => Ok(()),

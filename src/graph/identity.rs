@@ -131,21 +131,23 @@ impl GraphManager<'_> {
     }
 
     /// The counter of the next home record. The known counter applies while both keys are the same,
-    /// and one more after either changed. So no two records with one counter differ.
+    /// and one more after either changed. So no two records with one counter differ. An identity
+    /// that moved here has at least the counter that its old home gave.
     fn next_counter(&self, identity: &Oid, chain: &VerifiedChain) -> Result<u64, StoreError> {
+        let arrival = self.keys().arrival_counter(identity).min(COUNTER_MAX);
         let Some(known) = self.tx.identity(identity)? else {
-            return Ok(1);
+            return Ok(arrival.max(1));
         };
         let same_node = self
             .home_of(&known)?
             .is_some_and(|home| home.node == self.keys().node_chain());
         let is_same = same_node && known.key_id == chain.key_id();
         let next = known.home_counter.saturating_add(u64::from(!is_same));
-        Ok(next.min(COUNTER_MAX))
+        Ok(next.clamp(arrival, COUNTER_MAX))
     }
 
-    /// Whether the stored record of a local identity names the current keys: its own and the
-    /// node's.
+    /// Whether the stored record of an identity names the current keys: its own and the node's. The
+    /// record of an identity that lives elsewhere is current unless the vault has what precedes it.
     pub fn is_record_current(&self, identity: &Oid) -> Result<bool, StoreError> {
         let (Some(known), Some(chain)) = (
             self.tx.identity(identity)?,
@@ -153,6 +155,11 @@ impl GraphManager<'_> {
         ) else {
             return Ok(true);
         };
+        if known.home != self.this_node {
+            // The identity moves here, or its home was given up.
+            let arrival = (chain.events.len(), self.keys().arrival_counter(identity));
+            return Ok(arrival <= (known.key_id as usize, known.home_counter));
+        }
         let node = self.keys().node_chain();
         let home = self.home_of(&known)?;
         Ok(known.key_id as usize == chain.events.len()

@@ -17,7 +17,9 @@ use crate::domain::Mode;
 use crate::object::{Attrs, Object, OidParts, OidProof, Place, Value, is_core_type};
 use crate::op_context::OpContext;
 use crate::schema::{Kind, TypeSchema, Visibility, identities};
-use crate::store::{Account, AppTable, ParentRow, RECEIVED_FLAG, ScopeId, StoreError, WriteMode};
+use crate::store::{
+    Account, AppTable, ParentRow, RECEIVED_FLAG, ScopeId, StoreError, Usage, WriteMode,
+};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -234,6 +236,9 @@ impl GraphManager<'_> {
         if attrs > attrs_max {
             return Err(SaveError::TooManyAttrs(attrs, attrs_max));
         }
+        if self.keys().moving_identity(&object.owner).is_some() {
+            return Err(SaveError::Moves(object.owner));
+        }
         let signed = self.keys().sign_object(object.owner, bytes)?;
         let record = IdentityRecord::read(object).transpose()?;
         if record
@@ -243,6 +248,13 @@ impl GraphManager<'_> {
             return Err(RecordFault::OtherKey.into());
         }
         let sync_flags = self.sync_flags(app, schema, object, record.as_ref())?;
+        if let Some(row) = &existing
+            && let Some(freed) = self.freed(app, row, false)?
+        {
+            // The record of an identity that moves here was received.
+            let usage = -Usage::one(freed.bytes);
+            self.charge(freed.origin, freed.account, &usage)?;
+        }
         let row = new_row(object, &signed, None, sync_flags);
         let change = Change::Content(resolved, existing.as_ref());
         let row = self.commit_row(granted, app, row, change)?;

@@ -164,7 +164,7 @@ impl GraphManager<'_> {
     }
 
     /// Whether an identity is local.
-    pub(super) fn is_local(&self, owner: &Oid) -> Result<bool, StoreError> {
+    pub fn is_local(&self, owner: &Oid) -> Result<bool, StoreError> {
         Ok(self
             .identity(owner)?
             .is_some_and(|owner| owner.home == self.this_node))

@@ -34,7 +34,7 @@ impl GraphManager<'_> {
             false => Precedence::Conflict,
         };
         Ok(Some(Existing {
-            is_local: row.origin.is_none(),
+            is_local: row.origin.is_none() && self.stays_here(verified)?,
             precedence,
         }))
     }

@@ -278,10 +278,15 @@ impl<'e> GraphManager<'e> {
         let Some(record) = &verified.record else {
             return Ok(false);
         };
-        let known = self.identity(&verified.object.oid)?;
+        let (known, key_id) = (
+            self.identity(&verified.object.oid)?,
+            record.chain().key_id(),
+        );
         Ok(record.home() != self.this_node
             && known.is_none_or(|known| {
-                known.home != self.this_node && record.chain().key_id() > known.key_id
+                let is_elsewhere =
+                    known.home != self.this_node || self.leaves_under(&known, key_id);
+                is_elsewhere && key_id > known.key_id
             }))
     }
 

@@ -221,7 +221,7 @@ impl GraphManager<'_> {
     }
 
     /// Stores the lists that a list replaces and merges, in a scope whose owner lives here.
-    fn name_lists(
+    pub(super) fn name_lists(
         &self,
         new: &NewRights<'_>,
         (list, replaces): (&ScopeList, Option<Digest>),
@@ -290,7 +290,7 @@ impl GraphManager<'_> {
 
     /// Writes a list or raises its key number, and follows with the readers. `write` returns
     /// whether it changed something.
-    fn change_list(
+    pub(super) fn change_list(
         &mut self,
         row: &ParentRow,
         digest: &Digest,

@@ -28,7 +28,7 @@ fn parent_of(
 
 impl GraphManager<'_> {
     /// [`travel_type`] of an object that is not stored yet.
-    pub(super) fn travel_type(&self, app: &AppTable, object: &Object) -> Result<u16, StoreError> {
+    pub fn travel_type(&self, app: &AppTable, object: &Object) -> Result<u16, StoreError> {
         match object.place() {
             Place::In(scope) if is_core_type(object.type_number) => {
                 let parent = self.referenced(app, &scope)?;

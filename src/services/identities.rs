@@ -13,6 +13,7 @@ use super::people::{self, Person};
 use crate::graph::{
     self, ConfirmHomeError, GraphManager, IdentityProfile, SaveError, Saved, load_object,
 };
+use crate::object::{Object, Value};
 use crate::schema::identities;
 use crate::state_engine::View;
 use crate::store::{IdentityRow, PendingHome, StoreError};
@@ -38,6 +39,8 @@ pub struct IdentityCard {
     pub frozen: bool,
     /// A home that a record proves and that does not count yet.
     pub pending_home: Option<PendingHome>,
+    /// The node to which an identity of this node moves. Its keys sign nothing here any more.
+    pub moves_to: Option<PeerId>,
 }
 
 /// Why an operation on an identity failed.
@@ -77,6 +80,25 @@ pub fn publish(
 ) -> Result<Saved, IdentityError> {
     contacts::set_own(graph.tx(), &identity, name)?;
     Ok(graph.save_identity(identity, name)?)
+}
+
+/// Makes the name of an identity that moves here its petname, before its keys come.
+pub fn adopt_name(graph: &GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
+    let profile = graph.profile(&identity)?;
+    let name = profile.and_then(|profile| profile.name);
+    Ok(contacts::set_own(graph.tx(), &identity, name.as_deref())?)
+}
+
+/// Checks the name of an identity that moves here, which its record gives. Verifies no signature.
+pub fn check_moved_name(view: &View<'_>, record: &SignedObject) -> Result<(), IdentityError> {
+    let limits = &view.context.limits.graph.object;
+    let Ok(record) = Object::from_bytes(record.bytes(), limits) else {
+        return Ok(());
+    };
+    if let Some(name) = record.first(identities::NAME).and_then(Value::as_text) {
+        contacts::free_name(&view.rows, &record.oid, name)?;
+    }
+    Ok(())
 }
 
 /// Checks the name of a new identity, before its keys are made. Stores nothing.
@@ -142,7 +164,10 @@ pub fn confirm_home(
 
 /// The profile of a local identity.
 fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<IdentityProfile, IdentityError> {
-    if graph.keys().identity_chain(identity).is_none() {
+    if graph.keys().moving_identity(&identity).is_some() {
+        return Err(SaveError::Moves(identity).into());
+    }
+    if !graph.is_local(&identity)? || graph.keys().identity_chain(identity).is_none() {
         return Err(IdentityError::NotLocal(identity));
     }
     graph
@@ -195,6 +220,7 @@ fn card(view: &View<'_>, row: &IdentityRow) -> Result<IdentityCard, StoreError> 
         retired: row.retired,
         frozen: row.frozen,
         pending_home: view.rows.pending_home(&row.oid)?,
+        moves_to: view.moves_to(&row.oid),
     })
 }
 

@@ -153,7 +153,7 @@ impl PartIngest<'_, '_> {
         let author = match waiting.account {
             Account::Own if !source.passes_without_room() => return Ok(true),
             Account::Author(author) => Some(author),
-            Account::Own | Account::Shared => None,
+            Account::Own | Account::Shared | Account::Unmetered => None,
         };
         let room = self.quotas.room(self.graph.tx(), &source.peer, author)?;
         Ok(room.fits(charge.account, charge.usage))

@@ -64,5 +64,5 @@ pub(super) fn rotate_some(graph: &mut GraphManager<'_>, identity: Oid) -> Result
         graph.save_profile(identity, &profile)?;
         return Ok(true);
     }
-    Ok(graph.resign_some(&identity, OBJECTS_PER_STEP)? > 0)
+    Ok(graph.is_local(&identity)? && graph.resign_some(&identity, OBJECTS_PER_STEP)? > 0)
 }

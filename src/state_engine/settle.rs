@@ -89,6 +89,14 @@ impl StateEngine {
             SettlingWork::Flag(app, bit) => self.portion(now, next, |graph| {
                 graph.flag_portion((app, bit), (next.after, next.until))
             }),
+            SettlingWork::Depart(identity) => self.portion(now, next, |graph| {
+                let done = graph.depart_some(&identity, ScopeId(next.after))?;
+                Ok(done.map(|scope| scope.0))
+            }),
+            SettlingWork::Arrive(identity) => self.portion(now, next, |graph| {
+                let done = graph.arrive_some(&identity, ScopeId(next.after))?;
+                Ok(done.map(|scope| scope.0))
+            }),
             SettlingWork::Rotate(identity) => {
                 let may_change = self.write_mode_at(now) == WriteMode::ReadWrite;
                 self.portion(now, next, |graph| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use keys::{Epoch, KeyManager, PeerId};
+use keys::{Epoch, KeyManager, Oid, PeerId};
 
 use super::limits::CoreLimits;
 use super::outbox_plan::OutboxPlan;
@@ -114,6 +114,12 @@ impl View<'_> {
     /// This node's peer identity.
     pub fn this_node(&self) -> PeerId {
         self.context.keys.peer_id()
+    }
+
+    /// The node to which an identity of this node moves. `None`: it does not move.
+    pub fn moves_to(&self, identity: &Oid) -> Option<PeerId> {
+        let moving = self.context.keys.moving_identity(identity);
+        moving.map(|moving| moving.target)
     }
 
     /// The cursor of a domain, for one peer and direction; `None` before the first package.

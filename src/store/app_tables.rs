@@ -48,6 +48,8 @@ pub struct AppTable {
     pub(super) restamp_attrs: String,
     pub(super) value_bytes: String,
     pub(super) signed_before: String,
+    pub(super) own_page: String,
+    pub(super) change_origin: String,
     pub(super) list_before: String,
     pub(super) lists_before: String,
     pub(super) newest_of_scopes: String,
@@ -201,6 +203,15 @@ impl AppTable {
                    WHERE o.owner_oid = ?1 AND o.key_id < ?2 AND o.origin IS NULL AND o.rev > 0)
                  ORDER BY p.change_seq LIMIT ?3"
             ),
+            own_page: format!(
+                "{select} INDEXED BY {parent}_local
+                 WHERE p.owner_oid = ?1 AND p.origin IS NULL AND p.rev > 0
+                   AND (p.key_id, p.change_seq, p.id) > (?2, ?3, ?4)
+                 ORDER BY p.key_id, p.change_seq, p.id LIMIT ?5"
+            ),
+            change_origin: format!(
+                "UPDATE {parent} SET origin = ?2, sync_flags = ?3, account = ?4 WHERE id = ?1"
+            ),
             list_before: format!(
                 "{select} INDEXED BY {parent}_lists
                  WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.type = {RIGHTS_TYPE}
@@ -259,7 +270,8 @@ impl AppTable {
                    change_seq INTEGER NOT NULL,
                    sync_flags INTEGER NOT NULL,   -- domains in which this node exports it
                    account    INTEGER NOT NULL DEFAULT 0  -- of the sender in which it counts. 0:
-                                                  -- its own, 1: the owner's, 2: the shared one
+                                                  -- its own, 1: the owner's, 2: the shared one,
+                                                  -- 3: none, because its owner lived here
                  ) STRICT;
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_seq
                    ON app_{slug}_parent (change_seq, scope_id, sync_flags);

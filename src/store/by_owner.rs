@@ -1,5 +1,5 @@
-//! Objects by owner and signing key: those that a rotation re-signs, and those that a peer reclaims
-//! after a restore (docs/DECISIONS.md 5).
+//! Objects by owner and signing key (docs/DECISIONS.md 5, 10). A rotation re-signs them, a peer
+//! reclaims them after a restore, and a move takes them along.
 //!
 //! Only reads.
 
@@ -39,6 +39,38 @@ impl Rows<'_> {
             &app.signed_before,
         )?;
         statement.all((owner.as_bytes(), key_id, limit), parent_row)
+    }
+
+    /// At most `limit` objects of an owner that were made on this node, after a position, by key
+    /// number and `change_seq`.
+    pub fn own_page(
+        &self,
+        app: &AppTable,
+        owner: &Oid,
+        (key_id, change_seq, id): (u32, u64, i64),
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let mut statement = self.prepare("reading the objects of an owner", &app.own_page)?;
+        let parameters = (owner.as_bytes(), key_id, change_seq, id, limit);
+        statement.all(parameters, parent_row)
+    }
+
+    /// At most `limit` rights lists of a scope, after the list `after`, that a Parent holds. Each
+    /// with its local id and that of the Parent.
+    pub fn list_holders(
+        &self,
+        scope: ScopeId,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut statement = self.prepare(
+            "reading the lists of a scope",
+            "SELECT id, parent_id FROM rights_list INDEXED BY rights_list_scope
+             WHERE scope_id = ?1 AND id > ?2 AND parent_id IS NOT NULL ORDER BY id LIMIT ?3",
+        )?;
+        statement.all((scope.0, after, limit), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
     }
 
     /// At most `limit` objects in a scope, with a `change_seq` above `after` and up to `until`,

@@ -210,6 +210,7 @@ pub struct ParentWriter<'c> {
     restamp_parent: CachedStatement<'c>,
     restamp_attrs: CachedStatement<'c>,
     drop_values: CachedStatement<'c>,
+    change_origin: CachedStatement<'c>,
 }
 
 impl<'c> WriteTx<'c> {
@@ -230,6 +231,7 @@ impl<'c> WriteTx<'c> {
             restamp_parent: prepare(&app.restamp_parent)?,
             restamp_attrs: prepare(&app.restamp_attrs)?,
             drop_values: prepare(&app.drop_values)?,
+            change_origin: prepare(&app.change_origin)?,
         })
     }
 }
@@ -294,6 +296,25 @@ impl ParentWriter<'_> {
             .context(context)?;
         self.restamp_attrs
             .execute((parent.id, change_seq, parent.sync_flags))
+            .context(context)?;
+        Ok(())
+    }
+
+    /// Replaces the origin, the account and the `sync_flags` of an object whose owner moved.
+    /// Content and `change_seq` do not change.
+    pub fn change_origin(
+        &mut self,
+        parent: &ParentRow,
+        granted: &Granted,
+    ) -> Result<(), StoreError> {
+        check_granted(parent, granted)?;
+        let context = "changing the origin of a Parent";
+        let account = parent.account.number();
+        self.change_origin
+            .execute((parent.id, parent.origin, parent.sync_flags, account))
+            .context(context)?;
+        self.restamp_attrs
+            .execute((parent.id, parent.change_seq, parent.sync_flags))
             .context(context)?;
         Ok(())
     }

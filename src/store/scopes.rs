@@ -268,6 +268,31 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Notes that the owner of a scope lives here now.
+    pub fn scope_arrives(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "noting that a scope's owner lives here",
+            "UPDATE scope SET is_local = 1 WHERE id = ?1",
+        )?;
+        statement.execute([scope.0]).map(drop)
+    }
+
+    /// Notes that the owner of a scope lives elsewhere now. Which lists replace which is forgotten,
+    /// and no list is due.
+    pub fn scope_departs(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let context = "noting that a scope's owner lives elsewhere";
+        for sql in [
+            "UPDATE scope SET is_local = 0 WHERE id = ?1",
+            "UPDATE rights_list SET is_head = 0 WHERE scope_id = ?1 AND is_head = 1",
+            "DELETE FROM list_named WHERE scope_id = ?1",
+            "DELETE FROM due_list WHERE scope_id = ?1",
+        ] {
+            let mut statement = self.prepare(context, sql)?;
+            statement.execute([scope.0])?;
+        }
+        Ok(())
+    }
+
     /// Makes a scope of a Parent that is about to be written.
     pub fn insert_scope(
         &self,

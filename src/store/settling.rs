@@ -30,6 +30,12 @@ pub enum SettlingWork {
     /// Sets the bit of a new domain in the stored rows of its app. The position is their
     /// `change_seq`.
     Flag(AppId, u8),
+    /// Turns the objects of an identity that moved to another node into received ones, and lets its
+    /// scopes follow. The position is the id of the scope.
+    Depart(Oid),
+    /// Lets an identity that moved here be asked about the scopes of others that it reads. The
+    /// position is the id of the scope.
+    Arrive(Oid),
 }
 
 impl SettlingWork {
@@ -40,6 +46,8 @@ impl SettlingWork {
     const ROTATE: u8 = 67;
     /// Value of `needs_kind` for [`SettlingWork::Flag`].
     pub(super) const FLAG: u8 = 68;
+    const DEPART: u8 = 69;
+    const ARRIVE: u8 = 70;
 
     pub(super) fn columns(&self) -> (u8, Vec<u8>) {
         let in_scope =
@@ -50,6 +58,8 @@ impl SettlingWork {
             Self::Follow(app, scope) => (Self::FOLLOW, in_scope(*app, *scope)),
             Self::Open(peer) => (Self::OPEN, peer.as_bytes().to_vec()),
             Self::Rotate(identity) => (Self::ROTATE, identity.as_bytes().to_vec()),
+            Self::Depart(identity) => (Self::DEPART, identity.as_bytes().to_vec()),
+            Self::Arrive(identity) => (Self::ARRIVE, identity.as_bytes().to_vec()),
             Self::Flag(app, bit) => (Self::FLAG, [&app.0.to_be_bytes()[..], &[*bit]].concat()),
         }
     }
@@ -67,6 +77,8 @@ impl SettlingWork {
             }
             Self::OPEN => PeerId::from_slice(needs).map(Self::Open),
             Self::ROTATE => Oid::from_slice(needs).map(Self::Rotate),
+            Self::DEPART => Oid::from_slice(needs).map(Self::Depart),
+            Self::ARRIVE => Oid::from_slice(needs).map(Self::Arrive),
             Self::FLAG => {
                 let (app, [bit]) = needs.split_first_chunk()? else {
                     return None;
@@ -261,6 +273,8 @@ mod tests {
             SettlingWork::Open(PeerId::from_bytes([8; 32])),
             SettlingWork::Rotate(oid),
             SettlingWork::Flag(app, 3),
+            SettlingWork::Depart(oid),
+            SettlingWork::Arrive(oid),
         ];
         for work in causes.map(SettlingWork::Retry).into_iter().chain(others) {
             let (kind, needs) = work.columns();

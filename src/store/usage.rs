@@ -115,6 +115,8 @@ pub enum Account {
     Author(Oid),
     /// Relayed objects in all other scopes.
     Shared,
+    /// None: this node made the object, and its owner moved to another node.
+    Unmetered,
 }
 
 impl Account {
@@ -124,6 +126,7 @@ impl Account {
             Self::Own => 0,
             Self::Author(_) => 1,
             Self::Shared => 2,
+            Self::Unmetered => 3,
         }
     }
 
@@ -132,7 +135,8 @@ impl Account {
         match number {
             0 => Self::Own,
             1 => Self::Author(owner),
-            _ => Self::Shared,
+            2 => Self::Shared,
+            _ => Self::Unmetered,
         }
     }
 }
@@ -141,7 +145,7 @@ impl Account {
 impl ToSql for Account {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Own => ValueRef::Null,
+            Self::Own | Self::Unmetered => ValueRef::Null,
             Self::Author(author) => ValueRef::Blob(author.as_bytes()),
             Self::Shared => ValueRef::Blob(&[]),
         }))
@@ -236,14 +240,14 @@ impl WriteTx<'_> {
         account: Account,
         change: &Usage,
     ) -> Result<(), StoreError> {
-        if change.is_zero() {
+        if change.is_zero() || account == Account::Unmetered {
             return Ok(());
         }
         let Some(stored) = self.stored_by(peer)? else {
             return Ok(());
         };
         let (sql, before) = match account {
-            Account::Own => (
+            Account::Own | Account::Unmetered => (
                 "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2),
                    stored_bytes = MAX(0, stored_bytes + ?3)
                  WHERE peer_id = ?1",

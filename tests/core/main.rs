@@ -29,6 +29,8 @@ mod larger_conversations;
 mod late_readers;
 mod leaving;
 mod local_writes;
+mod moves;
+mod moves_repeated;
 mod new_domains;
 mod outbox;
 mod overruled;

@@ -21,6 +21,7 @@ pub mod compare;
 pub mod dump;
 pub mod forge;
 mod live;
+mod moving;
 pub mod needles;
 mod node;
 pub mod process;
