@@ -10,9 +10,10 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
-use keys::{Oid, OnionAddr, PeerId};
+use keys::{MoveFileKey, Oid, OnionAddr, PeerId};
 use serde::{Deserialize, Serialize};
 
+use super::move_row::{MoveError, MoveRow};
 use crate::config::{AdmissionConfig, Policy};
 
 /// The operations that need more of the node than its database. No method blocks.
@@ -43,6 +44,24 @@ pub trait Control: Send + Sync + 'static {
 
     /// The running backup, or the last one since the node started.
     fn last_backup(&self) -> Option<BackupRow>;
+
+    /// Starts to move an identity to the node at an onion address. From then on its keys sign
+    /// nothing here. The node's process writes them and its objects into a new file.
+    fn start_move(
+        &self,
+        identity: Oid,
+        to: OnionAddr,
+        path: PathBuf,
+    ) -> Result<MoveRow, ControlError>;
+
+    /// Starts to take an identity from a file of another node.
+    fn start_receive(&self, path: PathBuf, key: MoveFileKey) -> Result<MoveRow, ControlError>;
+
+    /// The running move, or the last one since the node started.
+    fn last_move(&self) -> Option<MoveRow>;
+
+    /// Removes the keys of an identity that lives at its new home. Returns whether there were any.
+    fn finish_move(&self, identity: Oid) -> BoxFuture<'_, Result<bool, ControlError>>;
 
     /// The admission policy in force.
     fn admission(&self) -> AdmissionStatus;
@@ -189,6 +208,9 @@ pub enum ControlError {
     /// The name is reserved for unfinished backups.
     #[error("{0}")]
     BackupReservedName(String),
+    /// An identity does not move.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// The node itself failed. Carries the chain of causes.
     #[error("{0}")]
     Internal(String),
@@ -233,6 +255,7 @@ impl ControlError {
             Self::BackupNoFolder(_) => "no_folder",
             Self::BackupReservedName(_) => "reserved_name",
             Self::Internal(_) => "internal",
+            Self::Move(error) => error.code(),
         }
     }
 
@@ -267,6 +290,7 @@ impl ControlError {
             | Self::PeerRefused(_)
             | Self::BadPackage(_) => StatusCode::BAD_GATEWAY,
             Self::RotationIncomplete(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Move(error) => error.status(),
         }
     }
 }

@@ -73,6 +73,7 @@ fn show(card: &IdentityCard) -> Value {
         "key_id": card.key_id,
         "retired": card.retired,
         "frozen": card.frozen,
+        "moves_to": card.moves_to.map(|node| node.to_hex()),
         "pending_home": card.pending_home.as_ref().map(pending_home),
     });
     named(&card.person, fields)

@@ -24,6 +24,8 @@ mod error;
 mod identities;
 mod invitations;
 mod messages;
+mod move_row;
+mod moves;
 mod node;
 mod objects;
 mod people;
@@ -41,6 +43,7 @@ pub use control::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
     SessionEffect, SessionRow, SyncDirection, SyncReport,
 };
+pub use move_row::{MoveError, MoveRow};
 pub use routes::router;
 pub use server::serve;
 pub use state::ApiState;

@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::state::ApiState;
 use super::{
     admission, auth, backups, contacts, conversations, delivery, identities, invitations, messages,
-    node, objects, people, recovery, rejects, removals, rights,
+    moves, node, objects, people, recovery, rejects, removals, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -30,6 +30,10 @@ pub fn router(state: ApiState) -> Router {
             "/api/v1/identities/{oid}/confirm-home",
             post(identities::confirm_home),
         )
+        .route("/api/v1/identities/{oid}/move", post(moves::start))
+        .route("/api/v1/identities/{oid}/move/done", post(moves::finish))
+        .route("/api/v1/identities/receive", post(moves::receive))
+        .route("/api/v1/identities/moves", get(moves::show))
         .route("/api/keys/rotate-node", post(identities::rotate_node))
         .route("/api/recovery", get(recovery::show))
         .route("/api/recovery/finish", post(recovery::finish))

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use keys::backup::MAGIC;
+use keys::backup::{MAGIC, MOVE_MAGIC};
 use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
@@ -96,11 +96,11 @@ pub enum CreateBackupError {
 }
 
 /// The path of a temporary file, which is removed on drop.
-struct TempPath(PathBuf);
+pub(super) struct TempPath(pub(super) PathBuf);
 
 impl TempPath {
     /// Reserves `path`: removes a file that an earlier run left there.
-    fn at(path: PathBuf) -> Result<Self, StagingError> {
+    pub(super) fn at(path: PathBuf) -> Result<Self, StagingError> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(files("remove", &path)(error))
@@ -220,14 +220,14 @@ pub(crate) fn check_target(out: &Path) -> Result<&Path, CreateBackupError> {
 }
 
 /// The path of the unfinished backup.
-fn draft_of(out: &Path) -> PathBuf {
+pub(super) fn draft_of(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-/// Whether `draft` is a file that no interrupted backup left. Such a backup is empty, or begins
-/// with [`MAGIC`].
+/// Whether `draft` is a file that no interrupted backup or move left. Such a file is empty, or
+/// begins with [`MAGIC`] or [`MOVE_MAGIC`].
 fn is_foreign_file(draft: &Path) -> bool {
     let mut begins = Vec::new();
     let Ok(file) = File::open(draft) else {
@@ -237,7 +237,8 @@ fn is_foreign_file(draft: &Path) -> bool {
         .take(MAGIC.len() as u64)
         .read_to_end(&mut begins)
         .is_ok();
-    !is_read || !MAGIC.starts_with(&begins)
+    let is_ours = |magic: &[u8]| magic.starts_with(&begins);
+    !is_read || !(is_ours(MAGIC) || is_ours(MOVE_MAGIC))
 }
 
 fn length(path: &Path) -> Result<u64, StagingError> {
@@ -431,7 +432,7 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Gives the backup its final name. A hard link fails where the name exists, unlike a rename. On a
 /// file system without links (FAT), the name is checked and then renamed to.
-fn publish(draft: &Path, out: &Path) -> Result<(), CreateBackupError> {
+pub(super) fn publish(draft: &Path, out: &Path) -> Result<(), CreateBackupError> {
     match fs::hard_link(draft, out) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -1,4 +1,5 @@
-//! Sealed backups of a node: their format, how one is made, and how one becomes a node again.
+//! Sealed backups of a node: their format, how one is made, and how one becomes a node again. Files
+//! that move an identity to another node have the same form.
 //!
 //! Input: a configuration, a vault and a database, or a backup file with its passphrase. Output: a
 //! file, or a data folder. A file has its final name only after its content was read back and
@@ -7,6 +8,7 @@
 
 mod archive;
 mod create;
+mod handover;
 mod layout;
 mod progress;
 mod restore;
@@ -14,6 +16,7 @@ mod restore;
 pub use archive::ArchiveError;
 pub use create::{BackedUp, CreateBackupError, create};
 pub(crate) use create::{check_target, remove_stale_files};
+pub(crate) use handover::{MoveFileError, MoveReader, MoveWriter};
 pub use layout::LayoutError;
 pub use progress::{BackupProgress, BackupProgressFn, BackupStep, Cancelled};
 pub use restore::{RestoreError, Restored, restore};

@@ -4,7 +4,6 @@
 //! folder's lock. No file is overwritten. Success is printed only after the backup was read back,
 //! or the restored folder has its final name.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::progress::ERASE;
+use super::progress::StatusLine;
 use super::show::{number, print, print_json, text, utc};
 use super::{folder, passphrase};
 use crate::backup::{self, BackupProgress};
@@ -173,16 +172,16 @@ async fn on_thread<T: Send + 'static>(
     done.map_err(|error| Failure::of(&error))?
 }
 
-/// A progress line that overwrites itself. Shown only on a terminal, and erased on drop.
+/// The progress of a backup or a restore.
 struct ProgressLine {
-    is_shown: bool,
+    line: StatusLine,
     last: Option<Instant>,
 }
 
 impl ProgressLine {
     fn new(as_json: bool) -> Self {
         Self {
-            is_shown: !as_json && std::io::stderr().is_terminal(),
+            line: StatusLine::new(as_json),
             last: None,
         }
     }
@@ -203,22 +202,7 @@ impl ProgressLine {
     }
 
     fn show(&mut self, step: &str, done_bytes: u64, total_bytes: u64) {
-        if self.is_shown {
-            // A closed terminal does not stop the work.
-            let _ = write!(
-                std::io::stderr(),
-                "{ERASE}{}",
-                words(step, done_bytes, total_bytes)
-            );
-        }
-    }
-}
-
-impl Drop for ProgressLine {
-    fn drop(&mut self) {
-        if self.is_shown {
-            let _ = write!(std::io::stderr(), "{ERASE}");
-        }
+        self.line.show(&words(step, done_bytes, total_bytes));
     }
 }
 

@@ -1,5 +1,7 @@
 //! `postern identity`: lists known identities and manages this node's own.
 
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Subcommand};
 use serde_json::{Value, json};
 
@@ -8,6 +10,7 @@ use super::client::ApiClient;
 use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
 use super::lookup::find_identity;
+use super::moving;
 use super::show::{label, list, number, print, print_json, short, text, utc};
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +72,36 @@ pub(super) enum IdentityCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
+    /// Move an identity to another node. Its keys sign nothing here from then on. They go with all
+    /// its objects into a sealed file for that node. Repeat it if it was interrupted, if the file
+    /// is lost, or to name another node. To take the identity back, name this node.
+    #[command(group = ArgGroup::new("step").required(true))]
+    Move {
+        /// The identity, by petname or oid.
+        identity: String,
+        /// The onion address of the node, which is a peer of this one.
+        #[arg(long, value_name = "ONION", group = "step", requires = "file")]
+        to: Option<String>,
+        /// The file, which must not exist. This node's present passphrase opens it.
+        #[arg(long, value_name = "FILE", requires = "to")]
+        file: Option<PathBuf>,
+        /// Remove the keys from the vault at last, after the new home was heard from.
+        #[arg(long, group = "step")]
+        done: bool,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
+    /// Take an identity that moves to this node from its file. Repeat it if it was interrupted.
+    Receive {
+        /// The file that `postern identity move` wrote.
+        file: PathBuf,
+        /// File with the passphrase of the node that wrote it (mode 0600). Default: ask at the
+        /// terminal.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
     /// Confirm that an identity moved to another node under the same key. Ask its owner first,
     /// because a thief of the key can claim this too.
     ConfirmHome {
@@ -105,6 +138,21 @@ pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
         } => retire(&identity, !undo, &api).await,
         IdentityCommand::Rotate { identity, api, .. } => rotate(identity.as_deref(), &api).await,
         IdentityCommand::Unfreeze { identity, api } => unfreeze(&identity, &api).await,
+        IdentityCommand::Move {
+            identity,
+            to,
+            file,
+            api,
+            ..
+        } => match to.zip(file) {
+            Some((to, file)) => moving::leave(&identity, &to, &file, &api).await,
+            None => moving::finish(&identity, &api).await,
+        },
+        IdentityCommand::Receive {
+            file,
+            passphrase_file,
+            api,
+        } => moving::arrive(&file, passphrase_file, &api).await,
         IdentityCommand::ConfirmHome {
             identity,
             home,
@@ -191,6 +239,10 @@ fn summary(card: &Value) -> String {
         place.push_str(
             ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
         );
+    }
+    let target = text(card, "moves_to");
+    if !target.is_empty() {
+        place.push_str(&format!(", moves to peer {}", short(target)));
     }
     if let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) {
         place.push_str(&format!(", {}", waits(pending)));

@@ -170,6 +170,7 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
                 json!({
                     "oid": holder.oid.to_hex(), "is_node": holder.is_node, "key_id": holder.key_id,
                     "has_next_key": holder.has_next_key, "public": holder.public.to_hex(),
+                    "moves_to": holder.moves_to.map(|node| node.to_hex()),
                 })
             })
             .collect();
@@ -191,7 +192,9 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
         } else {
             "identity  "
         };
-        let next = if holder.has_next_key {
+        let next = if holder.moves_to.is_some() {
+            "moves to another node and signs nothing here"
+        } else if holder.has_next_key {
             "the next key is in the vault"
         } else {
             "the next key is offline"

@@ -21,6 +21,7 @@ mod invitation;
 mod keyring;
 mod lookup;
 mod messages;
+mod moving;
 mod passphrase;
 mod progress;
 mod recovery;

@@ -32,6 +32,14 @@ pub(super) fn read(file: Option<&Path>) -> Result<Passphrase, Failure> {
     }
 }
 
+/// The passphrase of another node's vault, from `file`, else the terminal.
+pub(super) fn of_other(file: Option<&Path>) -> Result<Passphrase, Failure> {
+    match file {
+        Some(path) => from_file(path),
+        None => ask("Passphrase of the node that wrote the file: "),
+    }
+}
+
 fn without_file() -> Result<Passphrase, Failure> {
     match credential(std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from)) {
         Some(path) => {

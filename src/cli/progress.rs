@@ -1,4 +1,4 @@
-//! Shows the progress of a dial on a terminal.
+//! Shows the progress of a dial, a backup or a move on a terminal.
 //!
 //! One line that overwrites itself, on standard error, only if that is a terminal. The line is
 //! erased when the dial ends.
@@ -17,6 +17,32 @@ use super::show::{list, number, text};
 const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
 /// Returns to the start of the line and clears it.
 pub(super) const ERASE: &str = "\r\u{1b}[K";
+
+/// A line that overwrites itself. Shown only on a terminal, and erased on drop.
+pub(super) struct StatusLine {
+    is_shown: bool,
+}
+
+impl StatusLine {
+    pub(super) fn new(as_json: bool) -> Self {
+        Self {
+            is_shown: !as_json && std::io::stderr().is_terminal(),
+        }
+    }
+
+    pub(super) fn show(&self, words: &str) {
+        if self.is_shown {
+            // A closed terminal does not stop the work.
+            let _ = write!(std::io::stderr(), "{ERASE}{words}");
+        }
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        self.show("");
+    }
+}
 
 /// Awaits a dial and shows its progress.
 pub(super) async fn while_dialling(

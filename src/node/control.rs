@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
-use keys::{KeyManager, Oid, OnionAddr, PeerId, error_chain};
+use keys::{KeyManager, MoveFileKey, Oid, OnionAddr, PeerId, error_chain};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::backup_job::BackupJob;
 use super::event::NetworkState;
+use super::moving::MoveJob;
 use super::rotation::VaultOperations;
 use crate::admission::ActivePolicy;
 use crate::api::{
-    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
-    SessionEffect, SessionRow, SyncDirection, SyncReport,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, MoveRow,
+    NodeStatus, SessionEffect, SessionRow, SyncDirection, SyncReport,
 };
 use crate::config::{Config, Policy};
 use crate::peer::dialler::{Dialler, PeerDialError};
@@ -33,6 +34,7 @@ pub(super) struct NodeControl {
     keys: Arc<KeyManager>,
     policy: ActivePolicy,
     backups: BackupJob,
+    moves: MoveJob,
     dialler: OnceLock<Dialler>,
     network: watch::Receiver<NetworkState>,
     /// The addresses of configured peers.
@@ -52,6 +54,7 @@ impl NodeControl {
     ) -> Self {
         Self {
             backups: BackupJob::new(config.clone(), keys.clone()),
+            moves: MoveJob::default(),
             peers,
             gate,
             keys,
@@ -82,9 +85,10 @@ impl NodeControl {
         VaultOperations::new(self.peers.clone(), self.keys.clone())
     }
 
-    /// Cancels a backup, and waits for it and for the dialler's tasks.
+    /// Cancels a backup and a move, and waits for them and for the dialler's tasks.
     pub(super) async fn close(&self) {
         self.backups.close().await;
+        self.moves.close().await;
         if let Some(dialler) = self.dialler.get() {
             dialler.close().await;
         }
@@ -189,6 +193,27 @@ impl Control for NodeControl {
 
     fn last_backup(&self) -> Option<BackupRow> {
         self.backups.last()
+    }
+
+    fn start_move(
+        &self,
+        identity: Oid,
+        to: OnionAddr,
+        path: PathBuf,
+    ) -> Result<MoveRow, ControlError> {
+        self.moves.leave(self.vault(), identity, to, path)
+    }
+
+    fn start_receive(&self, path: PathBuf, key: MoveFileKey) -> Result<MoveRow, ControlError> {
+        self.moves.arrive(self.vault(), path, key)
+    }
+
+    fn last_move(&self) -> Option<MoveRow> {
+        self.moves.last()
+    }
+
+    fn finish_move(&self, identity: Oid) -> BoxFuture<'_, Result<bool, ControlError>> {
+        Box::pin(async move { self.vault().finish_move(identity).await })
     }
 
     fn admission(&self) -> AdmissionStatus {

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod init;
 mod local_api;
+mod moving;
 mod network;
 mod reload;
 mod rotation;

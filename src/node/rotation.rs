@@ -11,7 +11,7 @@ use keys::vault::VaultError;
 use keys::{KeyManager, Oid, TraceId, UnknownIdentity, error_chain};
 use tracing::{Instrument as _, Span};
 
-use crate::api::{ControlError, KeyOwner};
+use crate::api::{ControlError, KeyOwner, MoveError};
 use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, EngineError};
@@ -40,10 +40,10 @@ pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
 #[derive(Clone)]
 pub(super) struct VaultOperations {
     /// Its writes carry the trace id of `span`.
-    core: CoreHandle,
+    pub(super) core: CoreHandle,
     peers: SyncService,
-    keys: Arc<KeyManager>,
-    span: Span,
+    pub(super) keys: Arc<KeyManager>,
+    pub(super) span: Span,
 }
 
 impl VaultOperations {
@@ -74,7 +74,7 @@ impl VaultOperations {
 
     /// Checks the write mode before the vault is changed, because that cannot be undone.
     /// `is_change`: whether existing objects will be re-signed.
-    async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
+    pub(super) async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
         let now = self.core.now();
         let looking = self.core.read(move |view| view.write_mode_at(now));
         match looking.await.map_err(internal)? {
@@ -109,6 +109,7 @@ impl VaultOperations {
             KeyOwner::Node => self.keys.server_oid(),
             KeyOwner::Identity(identity) => identity,
         };
+        self.check_no_later_key(holder).await?;
         let keys = self.keys.clone();
         let key_id = in_vault(move || {
             keys.rotate(holder, &mut rand::rng())?;
@@ -123,6 +124,20 @@ impl VaultOperations {
         Ok(key_id)
     }
 
+    /// Checks that no later key of an identity is known from another node. A rotation would branch
+    /// off from it.
+    async fn check_no_later_key(&self, identity: Oid) -> Result<(), ControlError> {
+        let keys = self.keys.clone();
+        let reading = self.core.read(move |view| {
+            let pending = view.rows.pending_home(&identity)?;
+            let own = keys.key_id(identity).ok();
+            Ok::<_, StoreError>(pending.is_some_and(|it| Some(it.key_id) > own))
+        });
+        match reading.await.map_err(internal)? {
+            true => Err(MoveError::LaterKey.into()),
+            false => Ok(()),
+        }
+    }
     async fn resume_node_rotation(&self) -> Result<(), ControlError> {
         let settled = self.core.write(|core, now| core.save_own_server(now)).await;
         // Peers verify packages with the key chain of the handshake. New sessions transfer the new
@@ -137,7 +152,7 @@ impl VaultOperations {
 
     /// Re-signs the objects of an identity, a batch in each write, so that other writes run in
     /// between.
-    async fn resume_rotation(&self, identity: Oid) -> Result<(), ControlError> {
+    pub(super) async fn resume_rotation(&self, identity: Oid) -> Result<(), ControlError> {
         loop {
             let step = self
                 .core
@@ -160,7 +175,7 @@ async fn spawn_detached<R: Send + 'static>(
 }
 
 /// Runs `change` on a blocking thread, because it syncs a file.
-async fn in_vault<R: Send + 'static>(
+pub(super) async fn in_vault<R: Send + 'static>(
     change: impl FnOnce() -> Result<R, VaultError> + Send + 'static,
 ) -> Result<R, ControlError> {
     match tokio::task::spawn_blocking(change).await {
@@ -175,7 +190,7 @@ fn rotation_incomplete(error: &(dyn std::error::Error + 'static)) -> ControlErro
 }
 
 /// The error of a write that names an identity.
-fn name_error(error: EngineError<IdentityError>) -> ControlError {
+pub(super) fn name_error(error: EngineError<IdentityError>) -> ControlError {
     let EngineError::Work(IdentityError::Name(name)) = &error else {
         return internal(error);
     };
@@ -188,7 +203,7 @@ fn name_error(error: EngineError<IdentityError>) -> ControlError {
     }
 }
 
-fn internal(error: impl std::error::Error + 'static) -> ControlError {
+pub(super) fn internal(error: impl std::error::Error + 'static) -> ControlError {
     ControlError::Internal(error_chain(&error))
 }
 
@@ -197,6 +212,7 @@ fn vault_error(error: &VaultError) -> ControlError {
         VaultError::UnknownIdentity(UnknownIdentity(_)) => {
             ControlError::UnknownIdentity(error_chain(error))
         }
+        VaultError::Moves(_) => MoveError::Moves(error_chain(error)).into(),
         VaultError::NextKeyOffline => ControlError::NextKeyOffline,
         VaultError::ChainFull => ControlError::ChainFull(error_chain(error)),
         error => {

@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod conversations;
+mod fake_node;
 mod invitations;
 mod messages;
 mod node;
@@ -14,16 +15,14 @@ mod rights;
 mod serving;
 mod trace;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use bastion::{AppClaim, GateStatus, HandshakeCounts, Tier, TorStatus};
-use futures::future::BoxFuture;
-use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId, SchemaDigest};
+use bastion::{AppClaim, Tier};
+use keys::{ApiToken, KeyManager, Oid, PeerId, SchemaDigest};
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -31,11 +30,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{
-    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, NodeStatus,
-    SessionEffect, SessionRow, SyncDirection, SyncReport, router,
-};
-use crate::config::{AdmissionConfig, ApiConfig, Policy};
+use self::fake_node::FakeNode;
+use super::{AdmissionStatus, ApiState, router};
+use crate::config::ApiConfig;
 use crate::engine::{CoreHandle, TestClock};
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
@@ -46,169 +43,6 @@ use crate::store::{PeerRow, StoreError};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const HOST: &str = "127.0.0.1:8470";
-
-/// All numbers differ, so that swapped fields fail a test.
-const GATE: GateStatus = GateStatus {
-    effort: 1,
-    load_permille: 2,
-    handshakes: HandshakeCounts {
-        awaiting_hello: 3,
-        challenged: 4,
-        verifying: 5,
-        untrusted_ticket: 6,
-        trusted_ticket: 7,
-    },
-    queue: 8,
-    verifying: 9,
-    failures_per_minute: 10,
-    admissions_per_minute: 11,
-    cached_replies: 12,
-    admitted_total: 13,
-    by_ticket_total: 14,
-    refused_total: 15,
-    busy_total: 16,
-};
-
-/// A fake node: its sessions are set by tests, its dials succeed or never end.
-pub(super) struct FakeNode {
-    peer: PeerId,
-    onion: OnionAddr,
-    identity: Oid,
-    pub(super) sessions: Mutex<Vec<SessionRow>>,
-    /// Peers with which a sync fails.
-    pub(super) silent: Mutex<Vec<PeerId>>,
-    pub(super) dials_hang: AtomicBool,
-    pub(super) tor: Mutex<Option<TorStatus>>,
-    pub(super) admission: Mutex<AdmissionStatus>,
-    /// Verdicts that were applied.
-    pub(super) applied: Mutex<Vec<(PeerId, SessionEffect)>>,
-    /// Configured addresses.
-    pub(super) configured: Mutex<Vec<OnionAddr>>,
-    /// Addresses that are not dialled any more.
-    pub(super) left: Mutex<Vec<OnionAddr>>,
-    /// The running backup, once started.
-    backup: Mutex<Option<BackupRow>>,
-}
-
-impl Control for FakeNode {
-    fn rotate(&self, _: super::KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>> {
-        Box::pin(async { Ok(1) })
-    }
-
-    fn status(&self) -> NodeStatus {
-        NodeStatus {
-            peer_id: self.peer,
-            onion: self.onion,
-            network: "reachable".into(),
-            gate: GATE,
-            dialled_total: 17,
-            tor: *self.tor.lock(),
-            sessions: self.sessions.lock().clone(),
-            dials: Vec::new(),
-        }
-    }
-
-    fn dial(&self, _: OnionAddr) -> BoxFuture<'_, Result<Dialled, ControlError>> {
-        Box::pin(async {
-            if self.dials_hang.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            let peer = PeerId::from_bytes([0xbb; 32]);
-            Ok(Dialled {
-                peer,
-                effort: 1024,
-                solving_ms: 700,
-            })
-        })
-    }
-
-    fn sync(
-        &self,
-        peer: PeerId,
-        domain: String,
-        direction: SyncDirection,
-    ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
-        Box::pin(async move {
-            if self.silent.lock().contains(&peer) {
-                return Err(ControlError::NoSession("no session with this peer".into()));
-            }
-            Ok(vec![SyncReport {
-                domain,
-                direction,
-                window: Some((0, 7)),
-                objects: 3,
-                written: 3,
-                already_stored: 0,
-                waiting: 0,
-                rejected: 0,
-                last_seq: 7,
-            }])
-        })
-    }
-
-    fn new_identity(&self, _: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
-        Box::pin(async { Ok(self.identity) })
-    }
-
-    fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
-        let mut last = self.backup.lock();
-        if last.is_some() {
-            return Err(ControlError::BackupUnderway);
-        }
-        let row = BackupRow {
-            id: 1,
-            path: path.display().to_string(),
-            state: "running",
-            step: "sealing",
-            done_bytes: 3,
-            total_bytes: 7,
-            bytes: None,
-            database_bytes: None,
-            created: None,
-            error: None,
-        };
-        *last = Some(row.clone());
-        Ok(row)
-    }
-
-    fn last_backup(&self) -> Option<BackupRow> {
-        self.backup.lock().clone()
-    }
-
-    fn admission(&self) -> AdmissionStatus {
-        self.admission.lock().clone()
-    }
-
-    fn set_policy(&self, policy: Policy) {
-        let mut now = self.admission.lock();
-        let config = AdmissionConfig {
-            policy,
-            ..(*now.config).clone()
-        };
-        *now = AdmissionStatus {
-            config: config.into(),
-            is_overridden: true,
-        };
-    }
-
-    fn is_configured(&self, onion: &OnionAddr) -> bool {
-        self.configured.lock().contains(onion)
-    }
-
-    fn stop_dialling(&self, onion: &OnionAddr) {
-        self.left.lock().push(*onion);
-    }
-
-    fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
-        self.applied.lock().push((*peer, effect));
-        effect == SessionEffect::Close
-            && self
-                .sessions
-                .lock()
-                .iter()
-                .any(|row| row.peer_id == peer.to_hex())
-    }
-}
 
 /// A node with the local identities Alice and Carol, and with Bob of another node.
 pub(super) struct ApiFixture {
