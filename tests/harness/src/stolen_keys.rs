@@ -56,9 +56,13 @@ impl StolenKeys {
         counter: u64,
         rev: u64,
     ) -> SignedObject {
+        self.claim(self.object(record), home, counter, rev)
+    }
+
+    /// [`StolenKeys::claim_home`] of a decoded record.
+    pub fn claim(&self, mut object: Object, home: u64, counter: u64, rev: u64) -> SignedObject {
         let home = Self::of(home);
         let chain = KeyChain::new(Genesis::new(home.node.public(), &home.node_next.public()));
-        let mut object = self.object(record);
         let home = HomeRecord::sign(object.oid, (0, &self.identity), chain, &home.node, counter);
         let home = Value::Bytes(codec::encode(&home));
         let attrs = object.attrs.as_mut().unwrap();

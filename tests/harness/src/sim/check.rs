@@ -28,6 +28,7 @@ impl World {
             .collect();
         let unwanted: Vec<_> = (0..stored.len()).map(|it| self.unwanted(it)).collect();
         self.check_secrecy()?;
+        self.check_homes()?;
         self.check_owners(&stored)?;
         self.check_merged(&stored)?;
         self.check_deliveries()?;
@@ -150,8 +151,6 @@ impl World {
         match stored[home].get(oid) {
             // No peer of the restored home had it when the home asked.
             None if made.rev == 0 && self.outlasts(object, home) => Ok(()),
-            // After its owner moved, no peer returns it to its restored home.
-            None if self.memory.has_moved(&made.owner) => Ok(()),
             // A restored home lacks what its own objects need, if no peer sends it.
             None if !self.are_needs_sent(home, made) => Ok(()),
             // A restored home drops objects of a scope that was deleted meanwhile.
@@ -167,8 +166,7 @@ impl World {
                     && is_linked
                     && !self.outlasts(object, home)
                     && self.is_served(number, made)
-                    && !self.is_ended(stored, made)
-                    && self.is_promised(number, made) =>
+                    && !self.is_ended(stored, made) =>
             {
                 let (owner, aside) = (made.owner, self.aside(number));
                 let node = self.up(number).unwrap();
@@ -187,11 +185,9 @@ impl World {
     fn may_have(&self, number: usize, made: &Made) -> bool {
         let home = made.home;
         let has_app = self.nodes[number].apps.contains(&made.app);
-        // After a restore, peers return what the owner wrote at its old home to the new one.
-        let owner = self.memory.people[&made.owner].home;
-        let is_met = |home| self.hears_of(number, home);
+        let mut homes = self.memory.homes_of(&made.owner).into_iter().chain([home]);
         has_app
-            && (is_met(home) || is_met(owner))
+            && homes.any(|home| self.hears_of(number, home))
             && (number == home || self.memory.could_read(number, made))
     }
 
@@ -206,13 +202,12 @@ impl World {
                     None => false,
                     Some(_) if home == number => true,
                     Some(false) => self.must_have(stored, number, oid, made),
-                    Some(true) => self.may_have(number, made) && self.is_promised(number, made),
+                    Some(true) => self.may_have(number, made),
                 }
             })
         };
         at_home.is_some_and(|object| !object.is_deleted)
             && self.may_have(number, made)
-            && self.is_promised(number, made)
             && (number == made.home || self.knows(number, made.home))
             && self.is_served(number, made)
             && !self.is_ended(stored, made)
@@ -229,27 +224,23 @@ impl World {
         let is_known = at_home.parent(&made.app, scope).is_some();
         let readers = is_known.then(|| at_home.readers(&made.app, scope));
         let mut readers = readers.into_iter().flatten();
-        readers.any(|reader| self.memory.lives_at_for(home, number, &reader))
+        readers.any(|reader| self.memory.lives_at(number, &reader))
     }
 
-    /// Whether the home of an object's scope sends the scope to a node. A move of the scope's owner
-    /// may keep the node from it.
+    /// Whether the home of an object's scope sends the scope to a node.
     fn is_scope_served(&self, number: usize, made: &Made) -> bool {
         let scope = made.scope.and_then(|scope| self.memory.made.get(&scope));
-        scope.is_none_or(|scope| self.is_served(number, scope) && self.is_promised(number, scope))
+        scope.is_none_or(|scope| self.is_served(number, scope))
     }
 
-    /// Whether peers send a node the scope of an object and the objects that it needs. The move of
-    /// an owner may keep the node from one of them.
+    /// Whether peers send a node the scope of an object and the objects that it needs.
     fn are_needs_sent(&self, number: usize, made: &Made) -> bool {
         let mut needs = made
             .needs
             .iter()
             .filter_map(|oid| self.memory.made.get(oid));
         self.is_scope_served(number, made)
-            && needs.all(|needed| {
-                self.is_promised(number, needed) && self.are_needs_sent(number, needed)
-            })
+            && needs.all(|needed| self.are_needs_sent(number, needed))
     }
 
     /// Whether the scope of an object was deleted.
@@ -269,9 +260,6 @@ impl World {
             .filter(|(_, object)| object.app == identities::APP);
         let here: BTreeMap<_, _> = here.collect();
         for (oid, person) in self.memory.people.iter().filter(|it| it.1.published) {
-            if person.old_home == Some(number) {
-                continue;
-            }
             let is_met = number == person.home || self.knows(number, person.home);
             let mut homes = [Some(person.home), person.old_home].into_iter().flatten();
             let is_heard_of = homes.any(|home| self.hears_of(number, home));
@@ -350,8 +338,6 @@ impl World {
             let is_live = |at: usize| stored[at].get(scope).is_some_and(|it| !it.is_deleted);
             let is_meant = memory.lives_at(number, reader)
                 && self.knows(number, home)
-                && !memory.has_moved(reader)
-                && !memory.has_moved(&made.owner)
                 && !memory.has_left(scope, reader)
                 && is_live(number)
                 && is_live(home);
@@ -376,9 +362,6 @@ impl World {
             let Some(made) = self.memory.made.get(oid).filter(|made| is_scope(made)) else {
                 continue;
             };
-            if self.memory.has_moved(&made.owner) {
-                continue;
-            }
             let home = made.home;
             let at_home = self.up(home).unwrap();
             let is_live = at_home.parent(&made.app, *oid);
@@ -399,9 +382,7 @@ impl World {
                 readers.filter(|reader| !left.contains(reader)).collect()
             };
             let (here, there) = (staying(self.up(number).unwrap()), staying(at_home));
-            let is_reader = there
-                .iter()
-                .any(|it| self.memory.lives_at_for(home, number, it));
+            let is_reader = there.iter().any(|it| self.memory.lives_at(number, it));
             if is_reader && self.knows(number, home) && here != there {
                 return Err(format!(
                     "node {number} has readers {here:?} of {oid:?}, its home {there:?}: {made:?}"

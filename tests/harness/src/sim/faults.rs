@@ -62,7 +62,8 @@ impl World {
             92..94 if self.has(Feature::Hostile) && self.has(Feature::HostileScopes) => {
                 self.attack(node);
             }
-            98..100 if self.has(Feature::Moves) => self.move_identity(node),
+            98..99 if self.has(Feature::Moves) => self.begin_move(node),
+            99..100 if self.has(Feature::Moves) => self.receive_some(node),
             94..96 if self.has(Feature::Hostile) => self.attack(node),
             96..98 => self.start_some(),
             _ => self.write(node),
@@ -132,9 +133,6 @@ impl World {
 
     /// Rotates the key of a node or of an identity of it.
     pub(super) fn rotate_identity(&mut self, number: usize, holder: Oid, rng: &mut ChaCha20Rng) {
-        if let Some(draws) = self.key_draws.get_mut(&holder) {
-            draws.push(rng.clone());
-        }
         let node = self.up(number).unwrap();
         node.rotate_with(holder, rng).unwrap();
     }

@@ -43,6 +43,7 @@ pub(super) struct Mallory {
     connector: Connector,
     transport: Arc<SimTransport>,
     offered: Features,
+    pub(super) seed: u64,
     /// The objects that nodes have sent it.
     pub(super) received: Arc<Mutex<Vec<Oid>>>,
     /// The identities of others whose records it fetched.
@@ -81,6 +82,7 @@ impl Mallory {
             records: Arc::default(),
             addresses: Arc::default(),
             offered,
+            seed,
             core,
         }
     }
@@ -102,6 +104,7 @@ impl World {
             4..8 if self.has(Feature::HostileScopes) => self.scope_push(node),
             0 => vec![(0..self.rng.random_range(0..300)).map(|_| 0x9f).collect()],
             1 => self.nosy_requests(node),
+            2 if self.has(Feature::Moves) => self.replayed_push(node),
             _ => self.forged_push(node),
         };
         let script = self.script(node);
@@ -192,6 +195,16 @@ impl World {
         for _ in 0..self.rng.random_range(1..20) {
             objects.extend(self.forged(app));
         }
+        self.push_of(node, domain, objects)
+    }
+
+    /// A push of objects to a node.
+    pub(super) fn push_of(
+        &self,
+        node: usize,
+        domain: &str,
+        objects: Vec<SignedObject>,
+    ) -> Vec<Vec<u8>> {
         let mallory = &self.mallory.core;
         let victim = self.up(node).unwrap();
         let last_seq = victim.request(mallory, domain).last_seq;

@@ -173,6 +173,10 @@ impl World {
                 }
                 let node = self.up(*number).unwrap();
                 let scope = &self.hostile_scopes[scope];
+                // A node drops the content of a scope that its identities declined.
+                if self.unwanted(*number).contains(&scope.oid) {
+                    continue;
+                }
                 let here = agreed(node, scope);
                 match &first {
                     Some((other, there)) if *there != here => {

@@ -30,8 +30,7 @@ impl World {
             SaveError::Recovering | SaveError::ReadOnly => true,
             SaveError::Denied(Denied::NotParticipant) => self.has(Feature::Memberships),
             SaveError::NotAccepted(_) => self.has(Feature::Consent),
-            // The profile may come from the old home.
-            SaveError::Denied(Denied::OwnerRetired) => self.has(Feature::Moves),
+            SaveError::Moves(_) => self.has(Feature::Moves),
             SaveError::Denied(Denied::ScopeEnded) => self.has(Feature::ScopeDeletions),
             _ => false,
         }
@@ -51,6 +50,7 @@ impl World {
             is_scope(made)
                 && !made.deleted
                 && memory.lives_at(node, &made.owner)
+                && !memory.is_moving(&made.owner)
                 && made.home == node
                 && (made.app != "contacts" || self.has(Feature::CardMembers))
         });

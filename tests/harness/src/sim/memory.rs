@@ -14,6 +14,8 @@ pub(super) struct Person {
     pub(super) old_home: Option<usize>,
     /// Whether its record was written.
     pub(super) published: bool,
+    /// Whether it has left its home, and is not at the next one yet.
+    pub(super) moving: bool,
 }
 
 /// An object that was written.
@@ -53,17 +55,31 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Whether an identity has moved.
-    pub(super) fn has_moved(&self, identity: &Oid) -> bool {
-        let person = self.people.get(identity);
-        person.is_some_and(|person| person.old_home.is_some())
+    /// Whether an identity has left its home, and is not at the next one yet.
+    pub(super) fn is_moving(&self, identity: &Oid) -> bool {
+        self.people
+            .get(identity)
+            .is_some_and(|person| person.moving)
     }
 
-    /// Identities that live at a node.
+    /// Whether an identity has moved, or moves.
+    pub(super) fn has_moved(&self, identity: &Oid) -> bool {
+        let person = self.people.get(identity);
+        person.is_some_and(|person| person.old_home.is_some() || person.moving)
+    }
+
+    /// The nodes at which an identity lived.
+    pub(super) fn homes_of(&self, identity: &Oid) -> Vec<usize> {
+        let person = self.people.get(identity);
+        let homes = person.map(|person| [Some(person.home), person.old_home]);
+        homes.into_iter().flatten().flatten().collect()
+    }
+
+    /// Identities that live at a node and write there.
     pub(super) fn people_at(&self, node: usize) -> Vec<Oid> {
         let people = self.people.iter();
         people
-            .filter(|(_, person)| person.home == node && person.published)
+            .filter(|(_, person)| person.home == node && person.published && !person.moving)
             .map(|(oid, _)| *oid)
             .collect()
     }
@@ -91,16 +107,6 @@ impl Memory {
         let person = self.people.get(identity);
         let homes = person.filter(|person| person.published);
         homes.is_some_and(|person| person.home == node || person.old_home == Some(node))
-    }
-
-    /// Whether a published identity lives at a node, as another one knows it in the end. Its old
-    /// home does not give it up.
-    pub(super) fn lives_at_for(&self, other: usize, node: usize, identity: &Oid) -> bool {
-        let moved_from = self.people.get(identity).and_then(|person| person.old_home);
-        match moved_from {
-            Some(old) if old == other => node == old,
-            _ => self.lives_at(node, identity),
-        }
     }
 
     /// Whether an identity was ever a reader of a scope.

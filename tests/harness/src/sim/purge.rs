@@ -223,6 +223,7 @@ fn recounted(node: &LiveNode) -> Accounts {
             Account::Own => None,
             Account::Author(author) => Some(author.as_bytes().to_vec()),
             Account::Shared => Some(Vec::new()),
+            Account::Unmetered => continue,
         };
         add(sender, account, Usage::one(bytes));
     }

@@ -48,7 +48,7 @@ impl World {
 
     /// Whether what a node wrote may reach another one: directly, or through nodes that relay.
     pub(super) fn hears_of(&self, number: usize, home: usize) -> bool {
-        if number == home || self.may_know(number, home) {
+        if number == home || self.may_know(number, home) || self.has_file_of(number, home) {
             return true;
         }
         let nodes = 0..self.nodes.len();
@@ -60,6 +60,7 @@ impl World {
         };
         let may_relay = |from: usize, to: usize| {
             self.relays(from, to)
+                || self.has_file_of(to, from)
                 || (self.may_know(from, to) && !self.knows(from, to) && relays(from) && relays(to))
         };
         loop {
@@ -133,7 +134,7 @@ impl World {
             });
             for row in rows.unwrap() {
                 let (oid, scope, reader) = row.unwrap();
-                if self.memory.lives_at(other, &reader) && !self.memory.has_moved(&reader) {
+                if self.memory.lives_at(other, &reader) {
                     readable.insert((app.clone(), oid, scope));
                 }
             }
@@ -153,7 +154,7 @@ impl World {
         let is_ended = |at: usize| stored[at].get(&scope).is_none_or(|it| it.is_deleted);
         let owner_of = |oid: &Oid| stored[number].get(oid).map(|it| it.owner);
         let owners = [Some(sent.owner), owner_of(&scope)].into_iter().flatten();
-        let is_excused = |owner: Oid| self.memory.has_moved(&owner) || self.is_hostile(&owner);
+        let is_excused = |owner: Oid| self.memory.is_moving(&owner) || self.is_hostile(&owner);
         let owner = sent.owner;
         let known = node.read(move |view| view.rows.identity(&owner));
         owners.into_iter().any(is_excused)

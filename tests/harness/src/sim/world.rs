@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::GateConfig;
-use keys::{KeyManager, Oid};
+use keys::Oid;
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -19,6 +19,7 @@ use super::club;
 use super::hostile::{Mallory, gate};
 use super::hostile_scopes::HostileScope;
 use super::memory::{Memory, Person};
+use super::moves::MoveFile;
 use super::net::SimNet;
 use super::scenario::{Feature, Features, Scenario};
 use super::versions::write_schemas;
@@ -102,8 +103,10 @@ pub(super) struct World {
     /// Links of which the nodes meet only in the end.
     pub(super) apart: BTreeSet<(usize, usize)>,
     pub(super) memory: Memory,
-    /// For each identity the draws that gave its genesis and then each rotation.
-    pub(super) key_draws: BTreeMap<Oid, Vec<ChaCha20Rng>>,
+    /// Seeds of the nodes' first keys, by their first identities.
+    pub(super) seeds: BTreeMap<Oid, u64>,
+    /// Files of identities that moved or move.
+    pub(super) files: Vec<MoveFile>,
     pub(super) mallory: Mallory,
     pub(super) hostile_scopes: Vec<HostileScope>,
     /// Nodes whose operators banned or removed peers.
@@ -134,7 +137,8 @@ impl World {
             links: BTreeSet::new(),
             apart: BTreeSet::new(),
             memory: Memory::default(),
-            key_draws: BTreeMap::new(),
+            seeds: BTreeMap::new(),
+            files: Vec::new(),
             schemas,
             scenario,
         };
@@ -174,11 +178,11 @@ impl World {
         let person = Person {
             home: number,
             old_home: None,
+            moving: false,
             published: true,
         };
         self.memory.people.insert(setup.identity(), person);
-        self.key_draws
-            .insert(setup.identity(), vec![first_draw(seed)]);
+        self.seeds.insert(setup.identity(), seed);
         self.nodes.push(SimNode {
             onion: setup.keys.onion(),
             state: NodeState::Down(Box::new(setup)),
@@ -351,14 +355,6 @@ impl World {
         };
         node.state = NodeState::Down(Box::new(change(*setup)));
     }
-}
-
-/// The draw that gives the genesis of the identity that [`Setup::seeded`] makes of a seed.
-fn first_draw(seed: u64) -> ChaCha20Rng {
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    // The keys of the node come first.
-    drop(KeyManager::generate(&mut rng));
-    rng
 }
 
 /// Copies a node's files after the commit of its crash, and takes it off the network.

@@ -116,7 +116,6 @@ impl World {
         let sent = match sent {
             Ok(sent) => sent,
             Err(SendError::Save(error)) if self.is_permitted(&error) => return,
-            Err(SendError::Retired(_)) if self.has(Feature::Moves) => return,
             Err(error) => panic!("send failed: {error:?}"),
         };
         let version = self.version_at(node, messages::APP, sent.conversation);
@@ -357,7 +356,7 @@ impl World {
         let memory = &self.memory;
         let own = memory.made.iter().filter(|(_, made)| {
             let may_change = !made.deleted && made.app != "messages" && made.app != identities::APP;
-            may_change && !is_core(made) && made.home == node && !memory.has_moved(&made.owner)
+            may_change && !is_core(made) && made.home == node && !memory.is_moving(&made.owner)
         });
         let own: Vec<_> = own.map(|(oid, _)| *oid).collect();
         let is_of_group = |oid: &Oid| self.memory.readers_max(oid) > 2;
@@ -413,12 +412,11 @@ impl World {
     pub(super) fn new_identity(&mut self, node: usize) {
         let mut rng = self.rng.fork();
         let live = self.up(node).unwrap();
-        let draw = rng.clone();
         let identity = live.keys.add_identity(&mut rng).unwrap();
-        self.key_draws.insert(identity, vec![draw]);
         let person = Person {
             home: node,
             old_home: None,
+            moving: false,
             published: false,
         };
         self.memory.people.insert(identity, person);
