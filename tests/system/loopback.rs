@@ -18,7 +18,7 @@ const TRAVEL_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Nodes {
     nodes: Vec<NodeProcess>,
     pub(crate) onions: Vec<String>,
-    _parent: TempDir,
+    parent: TempDir,
 }
 
 impl Nodes {
@@ -60,7 +60,7 @@ impl Nodes {
         Self {
             nodes,
             onions,
-            _parent: parent,
+            parent,
         }
     }
 
@@ -83,6 +83,30 @@ impl Nodes {
     /// The file of a node's database.
     pub(crate) fn database(&self, node: usize) -> PathBuf {
         self.nodes[node].folder.join("postern.db")
+    }
+
+    /// Starts a node again. Its process ends itself at the crash point of this name.
+    #[cfg(debug_assertions)]
+    pub(crate) fn restart_crashing_at(&mut self, node: usize, crash_point: &str) {
+        self.nodes[node].stop();
+        self.nodes[node].start_crashing_at(crash_point);
+    }
+
+    /// Starts a node again that ended itself at a crash point.
+    #[cfg(debug_assertions)]
+    pub(crate) fn restart_crashed(&mut self, node: usize) {
+        self.nodes[node].wait_for_crash();
+        self.nodes[node].start();
+    }
+
+    /// The path of a file that is in no node's folder.
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.parent.path().join(name).display().to_string()
+    }
+
+    /// The file with the passphrase of a node.
+    pub(crate) fn passphrase(&self, node: usize) -> String {
+        self.nodes[node].passphrase().display().to_string()
     }
 
     /// The oid of the first identity of a node.

@@ -15,6 +15,7 @@ mod backup;
 mod crash;
 mod groups;
 mod loopback;
+mod moves;
 mod operating;
 mod people;
 mod purge;

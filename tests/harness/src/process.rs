@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use std::time::{Duration, Instant};
 
+use keys::crash::CRASH_AT;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -128,6 +129,15 @@ impl NodeProcess {
 
     /// Runs `postern run` and waits for its API.
     pub fn start(&mut self) {
+        self.start_with(None);
+    }
+
+    /// Like [`Self::start`]. A debug build ends itself at the crash point of this name.
+    pub fn start_crashing_at(&mut self, crash_point: &str) {
+        self.start_with(Some(crash_point));
+    }
+
+    fn start_with(&mut self, crash_point: Option<&str>) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -138,6 +148,7 @@ impl NodeProcess {
             .arg(self.config())
             .arg("--passphrase-file")
             .arg(&self.passphrase)
+            .envs(crash_point.map(|name| (CRASH_AT, name)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -157,6 +168,15 @@ impl NodeProcess {
     /// Id of the process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Waits until the process ended itself at a crash point.
+    pub fn wait_for_crash(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let status = child.wait().unwrap();
+            note_running(child.id(), false);
+            assert!(!status.success(), "{}: {}", self.name, self.last_log());
+        }
     }
 
     /// Ends the process with SIGKILL.
