@@ -57,6 +57,10 @@ impl StateEngine {
 
 /// One step of a rotation within a transaction, as [`StateEngine::rotation_step`].
 pub(super) fn rotate_some(graph: &mut GraphManager<'_>, identity: Oid) -> Result<bool, SaveError> {
+    // An identity that moves to another node is signed for there.
+    if graph.keys().identity_chain(identity).is_none() {
+        return Ok(false);
+    }
     let Some(profile) = graph.profile(&identity)? else {
         return Ok(false);
     };

@@ -184,6 +184,8 @@ fn moving_identity_writes_nothing_at_its_old_home() {
         ..scene
     };
     let (old, bob) = (&scene.old, &scene.bob);
+    old.complete_move(alice);
+    tick(old);
     assert_eq!(stored(old, "rides", offer), Some((0, true)));
     bob.pull_everything(old);
     let known = bob.read(move |view| view.rows.identity(&alice)).unwrap();
