@@ -18,7 +18,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::json;
 
-use super::{Two, pulled, reachable, start_network};
+use super::{Two, knows_untrusted, pulled, reachable, start_network};
 
 /// Each message is a row, and its three values are one each.
 const MESSAGES: usize = 25_000;
@@ -95,13 +95,7 @@ fn first_sync_of_100_000_rows_survives_sigkill_of_either_process() {
     // A must know B's identity to write to it.
     two.b_dials_a();
     let b_identity = two.b_identity.clone();
-    let knows_b = |node: &NodeProcess| {
-        let known = node.get("/api/identities");
-        let mut cards = known["identities"].as_array()?.iter();
-        cards
-            .any(|card| card["oid"] == b_identity.as_str())
-            .then_some(())
-    };
+    let knows_b = |node: &NodeProcess| knows_untrusted(node, &b_identity);
     two.a
         .until("A knows B's identity", Duration::from_secs(30), knows_b);
     two.a.stop();

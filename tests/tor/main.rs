@@ -345,6 +345,13 @@ fn no_secrets_in_logs(two: &Two) {
     }
 }
 
+/// Whether a node knows an identity of an untrusted peer.
+fn knows_untrusted(node: &NodeProcess, identity: &str) -> Option<()> {
+    let known = node.get("/api/identities");
+    let mut cards = known["untrusted"].as_array()?.iter();
+    cards.any(|card| card["oid"] == identity).then_some(())
+}
+
 #[test]
 fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
     const MESSAGES: usize = 600;
@@ -360,12 +367,7 @@ fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
     let b_identity = two.b_identity.clone();
     two.a
         .until("A knows B's identity", Duration::from_secs(30), |node| {
-            let known = node.get("/api/identities");
-            known["identities"]
-                .as_array()?
-                .iter()
-                .any(|card| card["oid"] == b_identity.as_str())
-                .then_some(())
+            knows_untrusted(node, &b_identity)
         });
     two.b.kill();
     let mut last_seq = 0;
