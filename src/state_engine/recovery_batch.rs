@@ -16,7 +16,7 @@ use super::checked::OBJECT_COST;
 use super::package::Package;
 use super::view::View;
 use crate::graph::{load_object, owner_and_rev, travel_type};
-use crate::store::{AppTable, ParentRow, StoreError};
+use crate::store::{Account, AppTable, ParentRow, StoreError};
 
 /// Largest number of rows that are read for one reply, so that a read ends soon.
 const ROWS_PER_REPLY: usize = 4096;
@@ -178,9 +178,10 @@ impl View<'_> {
         Ok(Some(signed))
     }
 
-    /// The highest waiting version of an object, if its owner lives on the requesting node, and the
-    /// processor time. A version that no key verified is left out, because its owner may not have
-    /// made it. The others were verified before they began to wait.
+    /// The highest waiting version of an object, if its owner lives on the requesting node or that
+    /// node sent it, and the processor time. A version of another sender that no key verified is
+    /// left out, because its owner may not have made it. The others were verified before they began
+    /// to wait.
     fn waiting_of(
         &self,
         residents: &mut Residents<'_>,
@@ -193,17 +194,22 @@ impl View<'_> {
             let waiting = self
                 .rows
                 .waiting(id)?
-                .filter(|it| it.domain == domain && !it.is_reclaimed && !it.cause.is_unverified());
-            let Some(signed) = waiting.map(|it| it.object) else {
+                .filter(|it| it.domain == domain && !it.is_reclaimed);
+            let Some(waiting) = waiting else { continue };
+            // The owner may have moved to that node, and its record may wait too.
+            let is_of_sender =
+                waiting.peer == residents.node && matches!(waiting.account, Account::Own);
+            if waiting.cause.is_unverified() && !is_of_sender {
                 continue;
-            };
+            }
+            let signed = waiting.object;
             cost += OBJECT_COST;
             let Some((owner, rev)) = owner_and_rev(&signed, &self.context.limits.graph) else {
                 continue;
             };
             let version = (signed.key_id(), rev);
             let is_highest = highest.as_ref().is_none_or(|(known, _)| version > *known);
-            if is_highest && residents.contain(owner)? {
+            if is_highest && (is_of_sender || residents.contain(owner)?) {
                 highest = Some((version, signed));
             }
         }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use harness::forge::sign_with_later_key;
+use harness::forge::{object, sign_with_later_key};
 use harness::pull::meet;
-use harness::{Setup, TestNode};
+use harness::{Setup, TestNode, conversation};
 use keys::SignedObject;
 use postern::state_engine::{CoreLimits, RecoveryRequest};
 
@@ -88,6 +88,33 @@ fn object_that_waits_at_a_peer_is_returned() {
     let talk = vec![bob.sign(&talk)];
     bob.force(&alice, "messages", talk).unwrap();
     assert_eq!((alice.texts().len(), alice.rows("waiting").len()), (3, 0));
+}
+
+/// The objects of a domain that a peer returns in its first batch.
+fn returned(node: &TestNode, peer: &TestNode) -> Vec<SignedObject> {
+    let request = RecoveryRequest {
+        peer: node.peer_id(),
+        domain: "messages".into(),
+        after: None,
+    };
+    peer.read(move |view| view.recovery_batch(&request)).objects
+}
+
+/// An identity that moved to the sender is unknown, or known at its old home.
+#[test]
+fn object_of_an_unknown_owner_is_returned_to_its_sender_only() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    let carol = TestNode::new("carol", 600);
+    meet(&alice, &carol);
+    meet(&bob, &carol);
+    let dora = alice.another("Dora", 7);
+    let people = Some(conversation(&[dora, carol.identity]));
+    let talk = alice.sign(&object("messages", 1, 7, dora, 1, people));
+    let sent = vec![talk];
+    let applied = alice.force(&carol, "messages", sent.clone()).unwrap();
+    assert_eq!((applied.waiting, applied.written), (1, 0));
+    assert_eq!(returned(&alice, &carol), sent);
+    assert_eq!(returned(&bob, &carol), []);
 }
 
 #[test]
