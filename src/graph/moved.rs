@@ -267,6 +267,9 @@ impl GraphManager<'_> {
         let scope = self.tx.scope(row.scope_id)?;
         if scope.is_some_and(|scope| scope.parent_id == row.id) {
             self.tx.scope_departs(row.scope_id)?;
+        } else if scope.is_some() && self.live_parent(row.scope_id)?.is_none() {
+            // Values of other received objects in an ended scope are dropped already.
+            self.tx.drop_values_again(row.scope_id, row.change_seq)?;
         }
         if sync_flags < 0 {
             let memory = self.env.memory;

@@ -405,6 +405,18 @@ impl WriteTx<'_> {
         })
     }
 
+    /// Notes that an object of an ended scope has values to drop. The write `change_seq` stored it.
+    pub fn drop_values_again(&self, scope: ScopeId, change_seq: u64) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "noting values of an ended scope",
+            "INSERT INTO ended_scope (scope_id, after_seq) VALUES (?1, ?2)
+             ON CONFLICT (scope_id)
+             DO UPDATE SET after_seq = MIN(after_seq, excluded.after_seq)",
+        )?;
+        let after_seq = change_seq.saturating_sub(1);
+        statement.execute((scope.0, after_seq)).map(drop)
+    }
+
     /// Notes how far the values of an ended scope were dropped.
     pub fn put_ended_scope(&self, ended: &EndedScope) -> Result<(), StoreError> {
         let mut statement = self.prepare(

@@ -339,6 +339,29 @@ proptest! {
     }
 }
 
+/// The folder ended before, so that the values of others in it are dropped already.
+#[test]
+fn old_home_drops_what_an_identity_that_moved_wrote_in_an_ended_scope() {
+    let wiki = Wiki::new();
+    let (alice, bob, new) = (&wiki.alice, &wiki.bob, writer("new", 3000));
+    meet(bob, &new);
+    alice.change("wiki", FOLDER, wiki.folder, None).unwrap();
+    bob.pull_everything(alice);
+    drop_ended(bob);
+    let revs = || wiki.pages.map(|page| bob.parent("wiki", page).unwrap().rev);
+    assert_eq!(revs(), [0, 1]);
+    new.receive(bob, bob.identity);
+    bob.pull_everything(&new);
+    drop_ended(bob);
+    assert_eq!(revs(), [0, 0]);
+    assert_eq!(bob.rows("ended_scope"), Vec::<String>::new());
+}
+
+/// Drops the values of all scopes that ended.
+fn drop_ended(node: &TestNode) {
+    while node.write(|core, now| core.drop_ended_step(now)).unwrap() {}
+}
+
 #[test]
 fn child_of_a_deleted_parent_reaches_a_newcomer() {
     let (alice, bob) = (gardener("alice", 0), gardener("bob", 900));
