@@ -56,7 +56,7 @@ pub enum MoveError {
     /// The file moves the identity to another node.
     #[error("{0}")]
     OtherTarget(String),
-    /// The old home is no peer of this node.
+    /// The old home is no peer of this node, or what it sent is being removed.
     #[error("{0}")]
     UnknownSource(String),
     /// A later key is known, or the chain in the file branches off from the known one.

@@ -13,6 +13,7 @@ use super::checked::{CheckedObject, known_keys};
 use super::engine::StateEngine;
 use super::source::PackageSource;
 use super::view::View;
+use crate::acl::Denied;
 use crate::graph::{
     AccountRoom, Applied, ApplyError, DecodedObject, Fault, GraphLimits, GraphManager, KnownKeys,
     ObjectFault, TakenOver, VerifiedObject, decode_object, known_server_chain, owner_and_rev,
@@ -53,6 +54,12 @@ pub enum HandoverFault {
          of the two"
     )]
     UnknownSource,
+    /// Objects that the old home sent are being removed.
+    #[error(
+        "what the old home sent is being removed, so that nothing of it is stored: repeat the \
+         command when that has ended"
+    )]
+    Purging,
     /// A later key of the identity is known.
     #[error("a later key of the identity is known, so that the file is obsolete")]
     Obsolete,
@@ -145,6 +152,9 @@ impl View<'_> {
         if !is_own && self.rows.peer_number(&source.old_home)?.is_none() {
             return Err(HandoverFault::UnknownSource);
         }
+        if self.rows.is_purging(&source.old_home)? {
+            return Err(HandoverFault::Purging);
+        }
         let Some(known) = known_server_chain(&self.rows, &source.identity)? else {
             return Ok(());
         };
@@ -219,9 +229,12 @@ fn take_other(
     };
     let epoch = keys::Epoch::from_bytes([0; keys::Epoch::LEN]);
     let source = PackageSource::find(graph, old_home, &domain, epoch, 0)?;
-    let Some(source) = source else {
+    let source = match source {
+        Some(source) => source,
         // The identity moves back to the node that it leaves.
-        return Ok(TakenOver::AlreadyHere);
+        None if old_home == graph.keys().peer_id() => return Ok(TakenOver::AlreadyHere),
+        // The operator removed the old home meanwhile.
+        None => return Err(Fault::Denied(Denied::OwnerNotAtSender).into()),
     };
     let source = match verified.record() {
         Some(_) => source.relayed(),

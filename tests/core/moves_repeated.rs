@@ -6,9 +6,10 @@ use postern::graph::SaveError;
 use postern::state_engine::HandoverFault;
 
 use crate::moves::{ALICE, Scene, change, stored, tick};
+use crate::purge::remove;
 use harness::pull::meet;
 use harness::stolen_keys::StolenKeys;
-use harness::{Setup, TestNode, ride};
+use harness::{Setup, TestNode, conversation, ride};
 
 #[test]
 fn file_for_another_node_and_obsolete_file_are_refused() {
@@ -29,6 +30,29 @@ fn file_for_another_node_and_obsolete_file_are_refused() {
     let unmet = TestNode::new("unmet", 9000);
     let refused = unmet.take_objects(&handover, Vec::new()).unwrap_err();
     assert!(matches!(refused, HandoverFault::UnknownSource));
+}
+
+/// The operator of the new home removes the old one while the objects of the file are stored.
+#[test]
+fn objects_of_others_stay_in_the_file_without_the_old_home() {
+    let scene = Scene::new();
+    let (old, new, bob, alice) = (&scene.old, &scene.new, &scene.bob, scene.alice);
+    let talk = conversation(&[bob.identity, alice]);
+    let talk = bob.make("messages", 1, talk).unwrap().oid;
+    old.pull_everything(bob);
+    old.begin_move(alice, new).unwrap();
+    let (handover, objects) = (old.keys.hand_over(alice).unwrap(), old.handed_over(alice));
+    let before = new.take_unchecked(&handover, objects.clone());
+    assert_eq!(
+        (before.left, stored(new, "messages", talk)),
+        (0, Some((0, false)))
+    );
+    let scene = Scene::new();
+    let new = &scene.new;
+    remove(new, old, true).unwrap();
+    let after = new.take_unchecked(&handover, objects);
+    assert_eq!(after.first_left, Some("owner_not_at_sender"));
+    assert_eq!(stored(new, "messages", talk), None);
 }
 
 #[test]

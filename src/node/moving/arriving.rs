@@ -184,11 +184,14 @@ fn handover_error(error: &VaultError) -> ControlError {
 fn fault_error(fault: HandoverFault) -> ControlError {
     let text = error_chain(&fault);
     match fault {
-        HandoverFault::UnknownSource => MoveError::UnknownSource(text).into(),
+        HandoverFault::UnknownSource | HandoverFault::Purging => {
+            MoveError::UnknownSource(text).into()
+        }
         HandoverFault::Obsolete | HandoverFault::Forked => MoveError::Obsolete(text).into(),
         HandoverFault::Store(_) => ControlError::Internal(text),
     }
 }
+
 fn internal_store(error: EngineError<StoreError>) -> ControlError {
     internal(error)
 }

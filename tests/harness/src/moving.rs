@@ -10,6 +10,13 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::TestNode;
 
+fn source_of(handover: &Handover) -> MoveSource {
+    MoveSource {
+        identity: handover.identity(),
+        old_home: handover.source(),
+    }
+}
+
 impl TestNode {
     /// The vault reveals the next key of an identity, and signs nothing for it from then on.
     pub fn begin_move(&self, identity: Oid, to: &TestNode) -> Result<(), VaultError> {
@@ -37,13 +44,19 @@ impl TestNode {
         handover: &Handover,
         objects: Vec<SignedObject>,
     ) -> Result<HandedOver, HandoverFault> {
-        let (identity, chain) = (handover.identity(), handover.chain().clone());
-        let source = MoveSource {
-            identity,
-            old_home: handover.source(),
-        };
-        let verified = chain.verify().unwrap();
+        let (source, chain) = (source_of(handover), handover.chain().clone());
         self.write(move |core, _| core.view().check_handover(&source, &chain))?;
+        let taken = self.take_unchecked(handover, objects);
+        let identity = handover.identity();
+        self.graph(move |graph| identities::adopt_name(graph, identity))
+            .unwrap();
+        Ok(taken)
+    }
+
+    /// Stores objects of a file, after the checks of [`TestNode::take_objects`].
+    pub fn take_unchecked(&self, handover: &Handover, objects: Vec<SignedObject>) -> HandedOver {
+        let source = source_of(handover);
+        let verified = handover.chain().verify().unwrap();
         let mut taken = HandedOver::default();
         for part in objects.chunks(16) {
             let part = part.to_vec();
@@ -64,9 +77,7 @@ impl TestNode {
                 rest = left;
             }
         }
-        self.graph(move |graph| identities::adopt_name(graph, identity))
-            .unwrap();
-        Ok(taken)
+        taken
     }
 
     /// Takes the keys of an identity that moves here.
