@@ -9,16 +9,9 @@
 
 use harness::sim::{self, Features, Tamper};
 
-/// The features of these runs: all but `moves` and `purges`, with which four of these seeds do not
-/// hold yet: 98, 119, 140 and 169. The run by hand has them all.
-const FEATURES: &str = "groups,far-members,late-identities,own-apps,deletions,scope-deletions,\
-    rotations,crashes,restores,rollbacks,cuts,duplicates,pushes,memberships,leaves,small-room,\
-    quiet,hostile,oid-thieves,hostile-scopes,small-parts,long-quiet,failed-writes,card-members,\
-    schema-versions,outbox,watch,relay,apart,consent,introduce,receipts";
-
 /// Runs the seeds of one test.
 fn seeds(part: u64) {
-    let features: Features = FEATURES.parse().unwrap();
+    let features = Features::all();
     let violations: Vec<_> = (part * 25..(part + 1) * 25)
         .filter_map(|seed| sim::run(seed, &features).err())
         .collect();

@@ -87,6 +87,7 @@ impl World {
         for (oid, made) in self.memory.made.iter().filter(|(_, made)| made.rev > 0) {
             let home = made.home;
             match stored[home].get(oid) {
+                None if self.is_left_in_file(stored, made) => {}
                 None => return Err(format!("node {home} lost its own {oid:?}: {made:?}")),
                 Some(object) if object.rev < made.rev => {
                     let rev = object.rev;
@@ -188,7 +189,15 @@ impl World {
         let mut homes = self.memory.homes_of(&made.owner).into_iter().chain([home]);
         has_app
             && homes.any(|home| self.hears_of(number, home))
-            && (number == home || self.memory.could_read(number, made))
+            && (number == home
+                || self.memory.could_read(number, made)
+                || self.is_of_hostile_scope(made))
+    }
+
+    /// Whether an object lies in a scope of the hostile peer, which shows each node other lists.
+    fn is_of_hostile_scope(&self, made: &Made) -> bool {
+        made.scope
+            .is_some_and(|scope| self.hostile_oids().contains(&scope))
     }
 
     /// Whether a node must have an object: its home has it, and nothing that it needs is missing.

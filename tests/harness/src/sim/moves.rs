@@ -6,7 +6,7 @@
 //! the earlier keys signed. The oracle demands of a move:
 //!
 //! - An object that was written at the old home counts as one of the new home, which has it. All
-//!   rules for objects of a home hold for it.
+//!   rules for objects of a home hold for it. Objects that the file cannot bring are exempt.
 //! - The vault of one node signs for the identity. Every node that met the new home has its record
 //!   and agrees on the home, the old home too. Nothing waits or is frozen.
 
@@ -16,10 +16,11 @@ use postern::store::WriteMode;
 use rand::SeedableRng as _;
 use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 
-use super::memory::Person;
+use super::memory::{Made, Person};
 use super::world::World;
 use crate::live::LiveNode;
 use crate::stolen_keys::StolenKeys;
+use crate::stored::StoredObjects;
 
 /// Highest key number of an identity that moves.
 const KEY_MAX: u32 = 4;
@@ -171,6 +172,27 @@ impl World {
             objects.push(thief.claim(record.unwrap(), home, CLAIMED, CLAIMED));
         }
         self.push_of(node, "identities", objects)
+    }
+
+    /// Whether an object of an identity that moved stays in its file. Its scope ended at the new
+    /// home, or the file has the scope's Parent under an earlier key than the new home knows.
+    pub(super) fn is_left_in_file(&self, stored: &[StoredObjects], made: &Made) -> bool {
+        let person = self.memory.people.get(&made.owner);
+        let old = person.and_then(|person| person.old_home);
+        let (Some(old), Some(scope)) = (old, made.scope) else {
+            return false;
+        };
+        let (sent, there) = (stored[old].get(&scope), stored[made.home].get(&scope));
+        match (sent, there) {
+            (_, Some(there)) => there.is_deleted,
+            (Some(sent), None) => {
+                let owner = sent.owner;
+                let new_home = self.up(made.home).unwrap();
+                let known = new_home.read(move |view| view.rows.identity(&owner));
+                known.is_some_and(|known| known.key_id > sent.key_id)
+            }
+            (None, None) => false,
+        }
     }
 
     /// Whether a node received objects in a file of another one.

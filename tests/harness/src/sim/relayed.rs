@@ -8,6 +8,7 @@
 //! - objects of identities that moved, and of scopes whose owner moved
 //! - objects of the hostile peer, which [`World::check_hostile_scopes`] compares
 //! - forms under an earlier key than the known one
+//! - tombstones of scopes whose readers moved to the receiver
 //! - objects of a scope that ended, and of one that the receiver lacks (its own Parent is reported)
 //! - objects that the receiver refused, and those of a scope that it declined
 
@@ -161,6 +162,16 @@ impl World {
             || self.memory.lives_at(other, &owner)
             || known.is_some_and(|known| known.key_id > sent.key_id)
             || (oid != scope && (is_ended(number) || is_ended(other)))
+            || (!stored[other].contains_key(&oid) && self.is_unknown_tombstone(sent, other, oid))
+    }
+
+    /// Whether an object is the tombstone of a scope that a node never had. Its readers there moved
+    /// to the node, and their files hold no scope that ended.
+    fn is_unknown_tombstone(&self, sent: &StoredObject, other: usize, oid: Oid) -> bool {
+        let lists = self.memory.lists.get(&oid).into_iter().flatten();
+        let readers = lists.flat_map(|(_, readers)| readers);
+        let mut there = readers.filter(|it| self.memory.lives_at(other, it));
+        sent.is_deleted && there.all(|it| self.memory.has_moved(it))
     }
 
     fn reasons(&self, number: usize, oid: &Oid) -> String {
