@@ -8,7 +8,7 @@
 
 use std::ops::ControlFlow;
 
-use keys::{Digest, KeyChain, codec};
+use keys::{Digest, KeyChain, PeerId, codec};
 
 use super::error::{ApplyError, Fault};
 use super::manager::GraphManager;
@@ -77,6 +77,7 @@ impl GraphManager<'_> {
         let is_moving = self.tx.pending_home(&noted.oid)?.is_some();
         if is_here
             || is_moving
+            || self.is_back(noted.peer_no, &peer)?
             || !is_record
             || !is_of_peer
             || self.tx.contact(&noted.oid)?.is_some()
@@ -88,6 +89,15 @@ impl GraphManager<'_> {
             Some(true) => Fate::Kept,
             Some(false) => Fate::Forgotten(Box::new((known, row))),
         })
+    }
+
+    /// Whether a peer whose identities alone were to be forgotten was admitted again meanwhile.
+    fn is_back(&self, peer_no: i64, peer: &PeerId) -> Result<bool, StoreError> {
+        let purge = self.tx.purge_of(peer_no)?;
+        let takes_objects = purge.is_some_and(|purge| purge.order.takes_objects);
+        let is_admitted =
+            self.tx.peer(peer)?.is_some() && !self.tx.is_banned(peer, self.env.now)?;
+        Ok(!takes_objects && is_admitted)
     }
 
     /// Whether an identity reads a scope in which an identity of this node takes part. `None`: the

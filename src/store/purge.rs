@@ -246,9 +246,14 @@ impl Rows<'_> {
 
     /// The purges that run.
     pub fn running_purges(&self) -> Result<Vec<PurgeRow>, StoreError> {
-        let mut rows = self.purges()?;
-        rows.retain(|row| row.state == PurgeState::Running);
-        Ok(rows)
+        let mut statement = self.prepare(
+            "listing the purges that run",
+            &format!(
+                "SELECT {COLUMNS} FROM purge AS g JOIN peers AS p ON p.id = g.peer_no
+                 WHERE g.state = 'running' ORDER BY g.peer_no"
+            ),
+        )?;
+        statement.all([], purge_row)
     }
 
     /// The local id of the last Parent in an app's tables.

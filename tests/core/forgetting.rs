@@ -9,6 +9,7 @@ use postern::op_context::Timestamp;
 use postern::schema::identities;
 use postern::services::contacts::{self, ContactError, ContactNote};
 use postern::services::identities as known;
+use postern::services::removals::{self, RemovalError};
 use postern::state_engine::CoreLimits;
 use postern::store::{Account, StoreError};
 
@@ -227,5 +228,24 @@ fn removal_without_purge_forgets_the_peer_and_keeps_what_it_sent() {
     let most = limits.quotas.untrusted.stored_objects_max;
     let purge = purge_of(&alice, &mallory).unwrap();
     assert_eq!(purge.order.remembered_max, most);
+    assert_whole(&alice, &[&mallory]);
+}
+
+/// The removal has begun, and is not complete.
+#[test]
+fn identities_of_a_peer_that_is_back_are_kept() {
+    let (alice, mallory) = alice_and_mallory();
+    let bobs = bobs(&mallory, 3);
+    alice.pull_everything(&mallory);
+    let (row, quotas) = (alice.stored_peer(&mallory).unwrap(), alice.limits().quotas);
+    alice
+        .graph::<_, RemovalError>(move |graph| {
+            removals::remove(graph, &quotas, row.peer_id, false)?;
+            assert!(graph.purge_some()?, "begins");
+            Ok(graph.save_peer(&row)?)
+        })
+        .unwrap();
+    assert!(bobs.iter().all(|bob| knows(&alice, *bob)));
+    assert!(purge_of(&alice, &mallory).is_none());
     assert_whole(&alice, &[&mallory]);
 }
