@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use harness::sim::{self, Features, Tamper};
+use harness::sim::{self, Features, IntermittentOptions, Tamper};
 
 /// Runs the seeds of one test.
 fn seeds(part: u64) {
@@ -58,6 +58,48 @@ fn properties_hold_for_seeds_150_to_174() {
 #[test]
 fn properties_hold_for_seeds_175_to_199() {
     seeds(7);
+}
+
+/// Twenty members, each online 10 % of the time: at most 1.3 bodies for each that a node needs.
+#[test]
+fn messages_reach_all_members_that_chains_of_meetings_connect() {
+    let options = IntermittentOptions {
+        members: 20,
+        online: 0.1,
+        rounds: 200,
+        withholding: 0,
+        rotates: 0.0,
+    };
+    let outcome = sim::intermittent(1, options).unwrap();
+    assert!(
+        outcome.meetings > 100 && outcome.reached > 1000,
+        "{outcome:?}"
+    );
+    assert!(outcome.ratio() <= 1.3, "{}: {outcome:?}", outcome.ratio());
+}
+
+/// Keys are rotated too, so that relays pass records and objects in later forms.
+#[test]
+fn messages_of_members_that_rotate_their_keys_reach_all_that_are_connected() {
+    let options = IntermittentOptions {
+        members: 8,
+        online: 0.25,
+        rounds: 100,
+        withholding: 0,
+        rotates: 0.1,
+    };
+    let withheld = IntermittentOptions {
+        withholding: 2,
+        ..options
+    };
+    for (seed, options) in [(0, options), (1, options), (2, withheld), (3, withheld)] {
+        let outcome = sim::intermittent(seed, options).unwrap();
+        assert!(
+            outcome.meetings > 50 && outcome.reached > 300,
+            "{outcome:?}"
+        );
+        assert!(outcome.ratio() <= 1.3, "{}: {outcome:?}", outcome.ratio());
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod frames;
 mod graph;
 mod holds;
 mod holds_rights;
+mod intermittent;
 mod machine;
 mod members;
 mod nodes;
@@ -55,6 +56,9 @@ enum Benchmark {
     Puzzle(puzzle::Options),
     /// Sync and admission under a flood of bogus handshakes, against the same flood at a sink.
     Flood(flood::Options),
+    /// A conversation of many members of which few are online at a time, seed after seed. Fails if
+    /// a message does not reach a member that a chain of meetings connects.
+    Intermittent(intermittent::Options),
     /// The simulation of many nodes, seed after seed. Fails if a property does not hold.
     Simulate(simulate::Options),
 }
@@ -75,8 +79,10 @@ fn main() -> ExitCode {
     {
         return ended(options.run_role());
     }
-    if let Benchmark::Simulate(options) = &cli.benchmark {
-        return ended(simulate::run(options, cli.json));
+    match &cli.benchmark {
+        Benchmark::Intermittent(options) => return ended(intermittent::run(options, cli.json)),
+        Benchmark::Simulate(options) => return ended(simulate::run(options, cli.json)),
+        _ => {}
     }
     let mut report = Report::new(cli.json);
     let result = run(&cli.benchmark, &mut report);
@@ -102,6 +108,7 @@ fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
         Benchmark::Graph(options) => graph::run(options, report),
         Benchmark::Puzzle(options) => puzzle::run(options, report),
         Benchmark::Flood(options) => flood::run(options, report),
+        Benchmark::Intermittent(options) => intermittent::run(options, false),
         Benchmark::Simulate(options) => simulate::run(options, false),
     }
 }

@@ -15,6 +15,7 @@ mod groups;
 mod hostile;
 mod hostile_scopes;
 mod hostile_stubs;
+mod intermittent;
 mod introductions;
 mod members;
 mod memory;
@@ -40,6 +41,7 @@ use std::sync::Once;
 
 use keys::Digest;
 
+pub use intermittent::{Intermittent, IntermittentOptions, intermittent};
 pub use scenario::{Feature, Features};
 pub use tamper::Tamper;
 pub use transfers::Transfers;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::transfers::{Tally, Tap};
+use super::transfers::{Censor, Tally, Tap};
 
 /// Bytes that a link forwards at once.
 const CHUNK: usize = 2048;
@@ -63,6 +63,8 @@ struct NetState {
     wires: Vec<Arc<Wire>>,
     /// Pairs that had a connection.
     met: BTreeSet<[OnionAddr; 2]>,
+    /// Nodes that withhold the records of identities.
+    withholding: BTreeSet<OnionAddr>,
 }
 
 /// One connection.
@@ -95,6 +97,7 @@ impl SimNet {
                 alone: BTreeSet::new(),
                 wires: Vec::new(),
                 met: BTreeSet::new(),
+                withholding: BTreeSet::new(),
             })),
         }
     }
@@ -105,6 +108,16 @@ impl SimNet {
             memory: self.memory.transport(),
             of,
         }
+    }
+
+    /// Lets a node reply without records when others fetch the records of identities.
+    pub(super) fn withhold_records(&self, node: OnionAddr) {
+        self.state.lock().withholding.insert(node);
+    }
+
+    fn censor(&self, from: OnionAddr) -> Option<Censor> {
+        let is_withholding = self.state.lock().withholding.contains(&from);
+        is_withholding.then(Censor::default)
     }
 
     /// Breaks every link between two nodes.
@@ -216,19 +229,26 @@ impl Transport for SimTransport {
             let far = self.memory.dial(onion).await?;
             let (near, end) = tokio::io::duplex(CHUNK);
             let taps = [*onion, self.of].map(|to| Tap::new(&self.net.tally, to));
-            spawn_pumps(&wire, end, far, taps);
+            let censors = [self.of, *onion].map(|from| self.net.censor(from));
+            spawn_pumps(&wire, end, far, (taps, censors));
             Ok(Box::new(near) as Stream)
         })
     }
 }
 
-/// Forwards in both directions. `taps`: to the far node, and to the near one.
-fn spawn_pumps(wire: &Arc<Wire>, near: DuplexStream, far: Stream, taps: [Tap; 2]) {
+/// Forwards in both directions. The taps and censors are those to the far node, and to the near
+/// one.
+fn spawn_pumps(
+    wire: &Arc<Wire>,
+    near: DuplexStream,
+    far: Stream,
+    (taps, censors): ([Tap; 2], [Option<Censor>; 2]),
+) {
     let (near_in, near_out) = tokio::io::split(near);
     let (far_in, far_out) = tokio::io::split(far);
-    let [to_far, to_near] = taps;
-    tokio::spawn(wire.clone().pump(near_in, far_out, to_far));
-    tokio::spawn(wire.clone().pump(far_in, near_out, to_near));
+    let ([to_far, to_near], [censor_far, censor_near]) = (taps, censors);
+    tokio::spawn(wire.clone().pump(near_in, far_out, (to_far, censor_far)));
+    tokio::spawn(wire.clone().pump(far_in, near_out, (to_near, censor_near)));
 }
 
 impl Wire {
@@ -237,13 +257,13 @@ impl Wire {
         self: Arc<Self>,
         from: ReadHalf<A>,
         to: WriteHalf<B>,
-        tap: Tap,
+        through: (Tap, Option<Censor>),
     ) {
         let reset = self.reset.clone();
         tokio::select! {
             biased;
             () = reset.cancelled() => {}
-            () = self.forward(from, to, tap) => {}
+            () = self.forward(from, to, through) => {}
         }
     }
 
@@ -251,22 +271,24 @@ impl Wire {
         &self,
         mut from: ReadHalf<A>,
         mut to: WriteHalf<B>,
-        mut tap: Tap,
+        (mut tap, mut censor): (Tap, Option<Censor>),
     ) {
         let mut chunk = [0; CHUNK];
         while let Ok(count @ 1..) = from.read(&mut chunk).await {
+            let censored = censor.as_mut().map(|censor| censor.pass(&chunk[..count]));
+            let bytes = censored.as_deref().unwrap_or(&chunk[..count]);
             if !self.delay.is_zero() {
                 sleep_until(Instant::now() + self.delay).await;
             }
-            let passes = self.take(count as u64);
+            let passes = self.take(bytes.len() as u64);
             if self.frozen.is_cancelled() {
                 std::future::pending::<()>().await;
             }
-            if to.write_all(&chunk[..passes as usize]).await.is_err() {
+            if to.write_all(&bytes[..passes as usize]).await.is_err() {
                 break;
             }
-            tap.pass(&chunk[..passes as usize]);
-            if passes < count as u64 {
+            tap.pass(&bytes[..passes as usize]);
+            if passes < bytes.len() as u64 {
                 if self.is_silent {
                     self.frozen.cancel();
                     std::future::pending::<()>().await;

@@ -1,5 +1,5 @@
 //! Transfers: how often each version of an object travels to each node, in packages and replies to
-//! fetches.
+//! fetches. [`Censor`] withholds records from some of them.
 //!
 //! Input is the bytes that a link passes in one direction. Output is [`Transfers`]. Bodies that a
 //! link cut off are not counted. Identities of handshakes and reclaimed objects are not either.
@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use keys::{Digest, Limits, OnionAddr, SignedObject, codec};
 use parking_lot::Mutex;
-use postern::peer::message::SessionMessage;
+use postern::object::{Object, ObjectLimits};
+use postern::peer::message::{FetchedBatch, SessionMessage};
+use postern::schema::identities;
 use postern::state_engine::Package;
 
 /// Bodies of objects that arrived at nodes.
@@ -21,6 +23,18 @@ pub struct Transfers {
     pub fetched: u64,
     /// Of these, bodies of a version that the same node had received before.
     pub needless: u64,
+}
+
+impl std::ops::Sub for Transfers {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            whole: self.whole - before.whole,
+            fetched: self.fetched - before.fetched,
+            needless: self.needless - before.needless,
+        }
+    }
 }
 
 /// Counts the transfers of a network. Clones share one.
@@ -106,13 +120,52 @@ impl Tap {
     /// Takes bytes that pass, and counts the messages that are whole.
     pub(super) fn pass(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        while let Some((length, rest)) = self.bytes.split_first_chunk::<4>() {
-            let length = u32::from_be_bytes(*length) as usize;
-            let Some(frame) = rest.get(..length) else {
-                return;
-            };
-            self.tally.note(self.to, frame);
-            self.bytes.drain(..4 + length);
+        while let Some(frame) = next_frame(&mut self.bytes) {
+            self.tally.note(self.to, &frame);
         }
     }
+}
+
+/// Takes the first frame, if it is whole.
+fn next_frame(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let length = u32::from_be_bytes(*length) as usize;
+    let frame = rest.get(..length)?.to_vec();
+    bytes.drain(..4 + length);
+    Some(frame)
+}
+
+/// Changes the frames of one direction of a link: replies to fetches lose the records of
+/// identities, as if their sender could not read them.
+#[derive(Default)]
+pub(super) struct Censor {
+    bytes: Vec<u8>,
+}
+
+impl Censor {
+    /// Takes bytes that arrive. Returns those that go on: whole frames.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.bytes.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        while let Some(frame) = next_frame(&mut self.bytes) {
+            let frame = without_records(&frame).unwrap_or(frame);
+            passed.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            passed.extend_from_slice(&frame);
+        }
+        passed
+    }
+}
+
+/// A reply to a fetch without the records in it. `None`: another message.
+fn without_records(frame: &[u8]) -> Option<Vec<u8>> {
+    let Ok(SessionMessage::Fetched(batch)) = SessionMessage::decode(frame) else {
+        return None;
+    };
+    let mut objects = batch.objects().ok()?;
+    objects.retain(|signed| {
+        let object = Object::from_bytes(signed.bytes(), &ObjectLimits::default());
+        object.is_ok_and(|object| object.app != identities::APP)
+    });
+    let body = codec::encode(&objects);
+    Some(SessionMessage::Fetched(FetchedBatch { body, ..batch }).encode())
 }
