@@ -9,7 +9,7 @@ use harness::process::NodeProcess;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::operating::{json_of, ok, refused};
+use crate::operating::json_of;
 
 /// Time limit for an object to travel from one node to another.
 const TRAVEL_DEADLINE: Duration = Duration::from_secs(60);
@@ -64,20 +64,19 @@ impl Nodes {
         }
     }
 
-    fn line(&self, node: usize, line: &str) -> String {
-        format!("{line} --config {}", self.nodes[node].config().display())
-    }
-
     pub(crate) fn ok(&self, node: usize, line: &str) -> String {
-        ok(&self.line(node, line))
+        self.nodes[node].ok(line)
     }
 
     pub(crate) fn json(&self, node: usize, line: &str) -> Value {
-        json_of(&self.line(node, &format!("{line} --json")))
+        self.nodes[node].json(line)
     }
 
     pub(crate) fn refused(&self, node: usize, line: &str, reason: &str) {
-        refused(&self.line(node, line), reason);
+        let output = self.nodes[node].command(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{line}");
+        assert!(stderr.contains(reason), "{line}: {stderr}");
     }
 
     /// The file of a node's database.
@@ -117,11 +116,7 @@ impl Nodes {
 
     /// Waits until what a command prints contains a text, and returns it.
     pub(crate) fn until(&mut self, node: usize, line: &str, text: &str) -> String {
-        let line = self.line(node, line);
-        self.nodes[node].until(text, TRAVEL_DEADLINE, |_| {
-            let shown = ok(&line);
-            shown.contains(text).then_some(shown)
-        })
+        self.nodes[node].until_shown(line, text, TRAVEL_DEADLINE)
     }
 }
 

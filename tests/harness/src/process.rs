@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use std::time::{Duration, Instant};
 
@@ -163,6 +163,36 @@ impl NodeProcess {
                 .filter(|answer| answer.status == 200)
                 .map(drop)
         });
+    }
+
+    /// Runs a command of the program with the node's configuration. A line is split at spaces.
+    pub fn command(&self, line: &str) -> Output {
+        let mut command = Command::new(&self.binary);
+        command.args(line.split(' ')).arg("--config");
+        command.arg(self.config()).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// Runs a command that must succeed. Returns what it prints.
+    pub fn ok(&self, line: &str) -> String {
+        let output = self.command(line);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let name = &self.name;
+        assert!(output.status.success(), "{name}: {line}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must succeed, and returns its JSON.
+    pub fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.ok(&format!("{line} --json"))).unwrap()
+    }
+
+    /// Waits until what a command prints contains a text, and returns it.
+    pub fn until_shown(&mut self, line: &str, text: &str, deadline: Duration) -> String {
+        self.until(&format!("{line} shows {text}"), deadline, |node| {
+            let shown = node.ok(line);
+            shown.contains(text).then_some(shown)
+        })
     }
 
     /// Id of the process, while it runs.
