@@ -126,6 +126,8 @@ fn step_after(version: i32) -> Option<usize> {
 #[cfg(test)]
 mod earlier;
 #[cfg(test)]
+mod old_database;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod to_version_11_tests;

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
-
+use super::old_database;
 use super::tests::{Cells, OLD_EPOCH, rows, tables};
-use super::to_version_6_tests::create_app;
-use super::to_version_7;
 use super::to_version_12_tests::remove_purges;
 use crate::store::testing::Folder;
-use crate::store::version::APPLICATION_ID;
 use keys::PeerId;
 
 const APPS: &[&str] = &["identities", "rides"];
@@ -35,34 +31,10 @@ pub(super) fn remove_receipts(tables: &mut BTreeMap<String, Vec<Cells>>) {
     }
 }
 
-fn create(folder: &Folder) {
-    let connection = Connection::open(folder.file()).unwrap();
-    for sql in [
-        include_str!("version_5.sql"),
-        include_str!("to_version_6.sql"),
-        include_str!("to_version_7.sql"),
-        include_str!("to_version_8.sql"),
-        include_str!("to_version_9.sql"),
-        include_str!("to_version_10.sql"),
-    ] {
-        connection.execute_batch(sql).unwrap();
-    }
-    for slug in APPS {
-        create_app(&connection, slug);
-    }
-    connection.execute_batch(ROWS_10).unwrap();
-    to_version_7::run(&connection).unwrap();
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 10;"
-        ))
-        .unwrap();
-}
-
 #[test]
 fn cursors_of_version_10_are_no_receipts() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old);
+    old_database::create(&old, 10, APPS, ROWS_10);
     let mut before = rows(&old.file());
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");

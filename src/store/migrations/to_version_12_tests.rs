@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
-
+use super::old_database;
 use super::tests::{Cells, OLD_EPOCH, rows, tables};
-use super::to_version_6_tests::create_app;
-use super::to_version_7;
 use crate::store::testing::Folder;
-use crate::store::version::APPLICATION_ID;
 
 const APPS: &[&str] = &["identities", "rides"];
 
@@ -37,35 +33,10 @@ INSERT INTO scope (id, app_id, oid, parent_id, founders, is_local)
 INSERT INTO invitation VALUES (x'01010101010101010101010101010101', 2, 'open', 0, 7);
 ";
 
-fn create(folder: &Folder) {
-    let connection = Connection::open(folder.file()).unwrap();
-    for sql in [
-        include_str!("version_5.sql"),
-        include_str!("to_version_6.sql"),
-        include_str!("to_version_7.sql"),
-        include_str!("to_version_8.sql"),
-        include_str!("to_version_9.sql"),
-        include_str!("to_version_10.sql"),
-        include_str!("to_version_11.sql"),
-    ] {
-        connection.execute_batch(sql).unwrap();
-    }
-    for slug in APPS {
-        create_app(&connection, slug);
-    }
-    connection.execute_batch(ROWS_11).unwrap();
-    to_version_7::run(&connection).unwrap();
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 11;"
-        ))
-        .unwrap();
-}
-
 #[test]
 fn version_11_keeps_its_rows() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old);
+    old_database::create(&old, 11, APPS, ROWS_11);
     let mut before = rows(&old.file());
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");

@@ -1,12 +1,8 @@
 //! A database of version 12 pulls again what its markers of further refused objects stood for.
 
-use rusqlite::Connection;
-
+use super::old_database;
 use super::tests::{OLD_EPOCH, rows, tables};
-use super::to_version_6_tests::create_app;
-use super::to_version_7;
 use crate::store::testing::Folder;
-use crate::store::version::APPLICATION_ID;
 use keys::{Epoch, Oid, PeerId};
 
 const APPS: &[&str] = &["identities", "rides"];
@@ -28,36 +24,10 @@ INSERT INTO pull_again VALUES (3, 'rides.requests', x'02020202020202020202020202
   zeroblob(16), 0, 7, 'no_room', 0, 9, 10, 0, 0, 0, 0);
 ";
 
-fn create(folder: &Folder) {
-    let connection = Connection::open(folder.file()).unwrap();
-    for sql in [
-        include_str!("version_5.sql"),
-        include_str!("to_version_6.sql"),
-        include_str!("to_version_7.sql"),
-        include_str!("to_version_8.sql"),
-        include_str!("to_version_9.sql"),
-        include_str!("to_version_10.sql"),
-        include_str!("to_version_11.sql"),
-        include_str!("to_version_12.sql"),
-    ] {
-        connection.execute_batch(sql).unwrap();
-    }
-    for slug in APPS {
-        create_app(&connection, slug);
-    }
-    connection.execute_batch(ROWS_12).unwrap();
-    to_version_7::run(&connection).unwrap();
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 12;"
-        ))
-        .unwrap();
-}
-
 #[test]
 fn markers_of_version_12_become_domains_that_are_pulled_again() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old);
+    old_database::create(&old, 12, APPS, ROWS_12);
     let mut before = rows(&old.file());
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");

@@ -1,15 +1,11 @@
 //! A database of version 7 gets invitations and loses nothing. Scopes that its identities read stay
 //! visible.
 
-use rusqlite::Connection;
-
+use super::old_database;
 use super::tests::{OLD_EPOCH, rows, tables};
-use super::to_version_6_tests::create_app;
-use super::to_version_7;
 use super::to_version_11_tests::remove_receipts;
 use super::to_version_12_tests::remove_purges;
 use crate::store::testing::Folder;
-use crate::store::version::APPLICATION_ID;
 use crate::store::{Onlooker, ScopeId};
 use keys::Oid;
 
@@ -29,31 +25,10 @@ INSERT INTO reader (identity_oid, scope_id, since_seq)
 INSERT INTO leave VALUES (2, x'03030303030303030303030303030303', 0, 0, 7);
 ";
 
-fn create(folder: &Folder) {
-    let connection = Connection::open(folder.file()).unwrap();
-    for sql in [
-        include_str!("version_5.sql"),
-        include_str!("to_version_6.sql"),
-        include_str!("to_version_7.sql"),
-    ] {
-        connection.execute_batch(sql).unwrap();
-    }
-    for slug in APPS {
-        create_app(&connection, slug);
-    }
-    connection.execute_batch(ROWS_7).unwrap();
-    to_version_7::run(&connection).unwrap();
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 7;"
-        ))
-        .unwrap();
-}
-
 #[test]
 fn scopes_of_version_7_stay_visible_without_an_invitation() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old);
+    old_database::create(&old, 7, APPS, ROWS_7);
     let mut before = rows(&old.file());
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");

@@ -2,14 +2,11 @@
 //! version 9 gets introductions.
 
 use keys::{Oid, PeerId};
-use rusqlite::Connection;
 
+use super::old_database;
 use super::tests::{OLD_EPOCH, tables};
-use super::to_version_6_tests::create_app;
-use super::to_version_7;
 use crate::op_context::Timestamp;
 use crate::store::testing::Folder;
-use crate::store::version::APPLICATION_ID;
 
 const APPS: &[&str] = &["identities", "rides"];
 
@@ -23,36 +20,10 @@ INSERT INTO identity VALUES (x'01010101010101010101010101010101', 1, 2, 3, zerob
 ";
 
 /// A database of version 8, or of a later one to which `steps` lead.
-fn create(folder: &Folder, steps: &[&str]) {
-    let connection = Connection::open(folder.file()).unwrap();
-    for sql in [
-        include_str!("version_5.sql"),
-        include_str!("to_version_6.sql"),
-        include_str!("to_version_7.sql"),
-        include_str!("to_version_8.sql"),
-    ] {
-        connection.execute_batch(sql).unwrap();
-    }
-    for slug in APPS {
-        create_app(&connection, slug);
-    }
-    connection.execute_batch(ROWS_8).unwrap();
-    to_version_7::run(&connection).unwrap();
-    for sql in steps {
-        connection.execute_batch(sql).unwrap();
-    }
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {};",
-            8 + steps.len()
-        ))
-        .unwrap();
-}
-
 #[test]
 fn identities_of_version_8_have_not_moved() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old, &[]);
+    old_database::create(&old, 8, APPS, ROWS_8);
     let store = old.open(APPS).unwrap();
     assert_eq!(store.epoch(), OLD_EPOCH, "objects were kept");
     let migration = store.migration().unwrap().clone();
@@ -76,7 +47,8 @@ fn identities_of_version_8_have_not_moved() {
 #[test]
 fn database_of_version_9_has_introduced_no_node() {
     let (old, new) = (Folder::new(), Folder::new());
-    create(&old, &[include_str!("to_version_9.sql")]);
+    old_database::create(&old, 8, APPS, ROWS_8);
+    old_database::change(&old, 8, 9);
     let store = old.open(APPS).unwrap();
     assert_eq!(store.migration().unwrap().from, 9);
     assert_eq!(store.rows().introductions().unwrap(), []);
