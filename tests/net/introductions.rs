@@ -1,12 +1,19 @@
 //! Introductions over live sessions: members whose nodes share one peer reach each other.
 
+use std::sync::Arc;
+
 use bastion::transport::memory::MemoryNet;
 use bastion::{Features, GateConfig, Tier};
+use harness::needles::forms;
 use harness::raw_client::{RawClient, receive, receive_bye, send};
+use harness::recorded::RecordedTransport;
 use harness::{LiveNode, Setup, Wiring, conversation, manual_sync, message};
 use keys::{Oid, codec};
 use postern::config::SyncConfig;
+use postern::graph::{AcceptPolicy, GraphManager};
 use postern::peer::message::{Introduce, Introduced, SessionMessage};
+use postern::services::invitations;
+use postern::state_engine::CoreLimits;
 
 const MESSAGES: &str = "messages";
 
@@ -21,8 +28,8 @@ fn sync() -> SyncConfig {
     }
 }
 
-/// A node that offers every feature, with this effort of its puzzles.
-fn node_of(net: &MemoryNet, name: &str, seed: u64, effort: u64) -> LiveNode {
+/// A way to other nodes with every feature, with this effort of the puzzles.
+fn wiring(net: &MemoryNet, effort: u64) -> Wiring {
     let plain = Wiring::plain(net);
     let gate = GateConfig {
         features: Features::from_iter(bastion::Feature::ALL),
@@ -30,8 +37,12 @@ fn node_of(net: &MemoryNet, name: &str, seed: u64, effort: u64) -> LiveNode {
         effort_base: effort,
         ..plain.gate
     };
+    Wiring { gate, ..plain }
+}
+
+fn node_of(net: &MemoryNet, name: &str, seed: u64, effort: u64) -> LiveNode {
     let setup = Setup::seeded(name, seed).sync(sync());
-    setup.live_over(Wiring { gate, ..plain })
+    setup.live_over(wiring(net, effort))
 }
 
 fn node(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
@@ -113,6 +124,68 @@ async fn node_that_asks_for_much_work_is_not_dialled_to_the_end() {
     }
     assert!(!alice.has_session(&peer));
     stop([alice, bob, carol]).await;
+}
+
+/// The operator accepts the invitation to a conversation.
+fn accept(node: &LiveNode, talk: Oid) {
+    let accept = move |graph: &mut GraphManager<'_>| {
+        invitations::accept(graph, MESSAGES, talk, None).map(drop)
+    };
+    node.graph(accept).unwrap();
+}
+
+/// Alice does not accept. Carol's node hears of neither her onion address nor her other identity,
+/// although the nodes of Bob and Dora know both from another conversation.
+#[tokio::test]
+async fn bytes_that_a_member_receives_do_not_name_the_node_of_one_that_did_not_accept() {
+    let net = MemoryNet::new();
+    let mut limits = CoreLimits::default();
+    limits.graph.accept = AcceptPolicy::Ask;
+    let asks = Setup::seeded("Alice", 1).limits(limits).sync(sync());
+    let alice = asks.live_over(wiring(&net, 4));
+    let [bob, dora, eve] =
+        [("Bob", 2), ("Dora", 3), ("Eve", 5)].map(|(name, seed)| node(&net, name, seed));
+    let recorded = RecordedTransport::new(&net);
+    let carol = Setup::seeded("Carol", 4).sync(sync()).live_over(Wiring {
+        transport: Arc::new(recorded.clone()),
+        ..wiring(&net, 4)
+    });
+    let other = alice.another("Other", 9);
+    for node in [&alice, &carol, &dora, &eve] {
+        node.meet(&bob).await;
+        node.pull_everything(&bob).await;
+        bob.pull_everything(node).await;
+    }
+    let people = [bob.identity, dora.identity, other];
+    let elsewhere = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    wait_for(&alice, |node| node.parent(MESSAGES, elsewhere).is_some()).await;
+    accept(&alice, elsewhere);
+    let people = [&bob, &alice, &carol, &dora].map(|node| node.identity);
+    let talk = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    for node in [&alice, &carol, &dora] {
+        wait_for(node, |node| node.parent(MESSAGES, talk).is_some()).await;
+    }
+    for node in [&alice, &bob, &carol, &dora, &eve] {
+        node.dialler.keep_introducing(|| true);
+    }
+    dora.wait_for_session(&alice.peer_id()).await;
+    // Dora and Eve accepted, so that Carol's node learns their addresses. Eve comes after all nodes
+    // had the time to ask for Alice's.
+    carol.wait_for_session(&dora.peer_id()).await;
+    bob.add_member(talk, eve.identity).unwrap();
+    carol.wait_for_session(&eve.peer_id()).await;
+    let dial = [
+        forms("address", alice.onion().public_key().as_bytes()),
+        forms("other identity", other.as_bytes()),
+    ];
+    assert_eq!(recorded.found(&dial.concat()), Vec::<String>::new());
+    // The search finds both as soon as they may be there.
+    let known = forms("Dora", dora.onion().public_key().as_bytes());
+    assert_ne!(recorded.found(&known), Vec::<String>::new());
+    accept(&alice, talk);
+    carol.wait_for_session(&alice.peer_id()).await;
+    assert_ne!(recorded.found(&dial[0]), Vec::<String>::new());
+    stop([alice, bob, carol, dora, eve]).await;
 }
 
 fn introduce(id: u64, scope: Oid) -> SessionMessage {

@@ -29,6 +29,7 @@ pub mod profile;
 pub mod pull;
 pub mod raw_client;
 pub mod receipts;
+pub mod recorded;
 pub mod relay;
 pub mod rights;
 mod setup;
