@@ -109,6 +109,9 @@ fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
     Ok(Value::Object(rows))
 }
 
+/// Most invitations that a status counts.
+const INVITATIONS_MAX: u64 = 1000;
+
 /// Returns the dials in progress only, because clients poll them during a dial.
 pub(super) async fn dials(Traced(state): Traced) -> Json<Value> {
     Json(json!({ "dials": state.control.status().dials }))
@@ -116,7 +119,7 @@ pub(super) async fn dials(Traced(state): Traced) -> Json<Value> {
 
 pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers, tiers, recovery, frozen, purges) = state
+    let (head, peers, tiers, recovery, counts, purges) = state
         .engine
         .read(|view| {
             Ok::<_, StoreError>((
@@ -124,7 +127,11 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
                 peer_rows(&view)?,
                 tier_rows(&view)?,
                 view.recovery()?,
-                view.rows.frozen_count()?,
+                (
+                    view.rows.frozen_count()?,
+                    view.rows
+                        .open_invitations(&view.this_node(), INVITATIONS_MAX)?,
+                ),
                 removals::shown(&view)?,
             ))
         })
@@ -143,7 +150,8 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
         "schemas": schemas(&context.schemas.claims()),
         "sync_domains": domains,
         "admission": admission,
-        "frozen_identities": frozen,
+        "frozen_identities": counts.0,
+        "open_invitations": counts.1,
         "removals": purges,
         "recovery": recovery_api::summary(&recovery, state.engine.now()),
         "gate": {

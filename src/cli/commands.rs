@@ -45,6 +45,9 @@ pub(super) async fn status(api: &ApiArgs) -> Result<(), Failure> {
             number(&status, "frozen_identities")
         ));
     }
+    if let Some(line) = super::invitation::waiting(&status) {
+        print(format_args!("invitations    {line}"));
+    }
     if let Some(line) = super::removal::status_line(&status) {
         print(line);
     }

@@ -51,6 +51,14 @@ pub(super) async fn list_all(declined: bool, api: &ApiArgs) -> Result<(), Failur
     Ok(())
 }
 
+/// How many invitations wait, from a status of the node. `None`: none.
+pub(super) fn waiting(status: &Value) -> Option<String> {
+    let count = number(status, "open_invitations");
+    let waits = if count == 1 { "waits" } else { "wait" };
+    (count > 0)
+        .then(|| format!("{count} {waits} for your decision (`postern conversation invitations`)"))
+}
+
 /// Two lines on an invitation.
 fn invitation(invitation: &Value) -> String {
     let person = |field| invitation.get(field).map_or(String::new(), person_label);

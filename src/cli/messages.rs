@@ -126,7 +126,14 @@ pub(super) async fn inbox(
         }
         let more = page.get("more") == Some(&Value::Bool(true));
         if !more && !follow {
-            return Ok(());
+            break;
         }
     }
+    if !api.json {
+        let status = client.get("/api/status").await?;
+        if let Some(line) = super::invitation::waiting(&status) {
+            print(format_args!("Invitations: {line}"));
+        }
+    }
+    Ok(())
 }

@@ -129,6 +129,18 @@ impl Rows<'_> {
         statement.all(values, invitation)
     }
 
+    /// The number of invitations that wait for a decision of a node's operator; at most `limit`.
+    pub fn open_invitations(&self, node: &PeerId, limit: u64) -> Result<u64, StoreError> {
+        let mut statement = self.prepare(
+            "counting invitations",
+            "SELECT COUNT(*) FROM (SELECT 1 FROM identity AS i
+               JOIN invitation AS v ON v.identity_oid = i.oid AND v.state = 'open'
+               JOIN reader AS r ON r.identity_oid = i.oid AND r.scope_id = v.scope_id
+             WHERE i.home_peer = ?1 AND r.until_seq IS NULL LIMIT ?2)",
+        )?;
+        statement.one((node.as_bytes(), limit), |row| row.get(0))
+    }
+
     /// The invitation whose `accept` is to be written first.
     pub fn next_due_accept(&self) -> Result<Option<Invitation>, StoreError> {
         let sql = format!(

@@ -21,7 +21,13 @@ fn members_whose_nodes_never_meet_read_each_other() {
         assert!(shown.contains(&format!("for {name}")), "{shown}");
         let hidden = nodes.ok(node, "conversation list");
         assert!(!hidden.contains("Hiking"), "{hidden}");
+        for line in ["status", "inbox"] {
+            let shown = nodes.ok(node, line);
+            assert!(shown.contains("1 waits for your decision"), "{shown}");
+        }
         nodes.ok(node, &format!("conversation accept {}", &talk[24..]));
+        let shown = nodes.ok(node, "status");
+        assert!(!shown.contains("your decision"), "{shown}");
         nodes.until(node, "conversation list", "Hiking");
     }
     nodes.ok(
