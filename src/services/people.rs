@@ -13,7 +13,7 @@ use keys::{Oid, PeerId};
 use crate::object::Value;
 use crate::schema::identities;
 use crate::store::{IdentityRow, Rows, StoreError};
-use crate::text::{escape, fold, is_oid_prefix, show_claim};
+use crate::text::{CLAIM_MARK, escape, fold, is_oid_prefix, show_claim};
 
 /// Number of digits of the oid in a label.
 pub const LABEL_DIGITS: usize = 12;
@@ -226,7 +226,9 @@ pub fn find(
         Some(row) => row.identity,
         None if is_oid_prefix(wanted) => by_digits(rows, wanted)?.ok_or_else(unknown)?,
         None => {
-            let claimants = claimants(rows, this_node, wanted, only_local)?;
+            // A claim is shown with this mark, and no petname begins with it.
+            let claim = wanted.strip_prefix(CLAIM_MARK).unwrap_or(wanted);
+            let claimants = claimants(rows, this_node, claim, only_local)?;
             if claimants.people.is_empty() {
                 return Err(unknown());
             }

@@ -135,6 +135,8 @@ fn petname_and_oid_name_an_identity_and_a_claim_does_not() {
         label(&alice, identity),
         format!("~bob {}", digits(identity))
     );
+    let as_shown = find(&alice, "~bob", false);
+    assert!(matches!(as_shown, Err(FindError::OnlyClaimed { .. })));
     let Err(FindError::OnlyClaimed { claimants, .. }) = find(&alice, "BOB", false) else {
         panic!("a claim names no identity");
     };
@@ -145,7 +147,7 @@ fn petname_and_oid_name_an_identity_and_a_claim_does_not() {
     for who in [&hex, &hex[..8], &hex.to_ascii_uppercase()[..20]] {
         assert_eq!(find(&alice, who, false).unwrap(), identity, "{who}");
     }
-    for who in [&hex[..7], &format!("{hex}0"), "ffffffffffff", "Bo", "~bob"] {
+    for who in [&hex[..7], &format!("{hex}0"), "ffffffffffff", "Bo", "~Bo"] {
         let refused = find(&alice, who, false);
         assert!(matches!(refused, Err(FindError::Unknown { .. })), "{who}");
     }
