@@ -66,6 +66,7 @@ pub(super) fn shown(view: &View<'_>) -> Result<Value, StoreError> {
     Ok(json!({
         "purges": purges.iter().map(row).collect::<Vec<_>>(),
         "done_permille": progress.as_ref().map(permille),
+        "waits_for_recovery": view.recovery()?.write_mode.is_some(),
     }))
 }
 

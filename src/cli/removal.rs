@@ -54,10 +54,15 @@ pub(super) async fn wait(
         let purges = client.get("/api/v1/purges").await?;
         let found = list(&purges, "purges");
         let found = found.iter().find(|purge| text(purge, "peer_id") == peer);
-        let is_underway =
-            found.is_some_and(|purge| ["queued", "running"].contains(&text(purge, "state")));
-        if !is_underway {
-            break found.cloned();
+        match look(&purges, found) {
+            PurgeLook::Ended => break found.cloned(),
+            PurgeLook::Underway => {}
+            PurgeLook::Waits => {
+                return Err(Failure::failed(
+                    "the node recovers, and the removal waits for the end of the recovery: it \
+                     then goes on by itself (`postern recovery`, `postern status`)",
+                ));
+            }
         }
         if shows {
             let line = found.map(|purge| progress(purge, number(&purges, "done_permille")));
@@ -74,10 +79,29 @@ pub(super) async fn wait(
     Ok(found)
 }
 
+/// The state of one purge, as the purges of a node show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PurgeLook {
+    Ended,
+    Underway,
+    /// For an event that may never come.
+    Waits,
+}
+
+fn look(purges: &Value, found: Option<&Value>) -> PurgeLook {
+    let is_underway =
+        found.is_some_and(|purge| ["queued", "running"].contains(&text(purge, "state")));
+    match (is_underway, purges.get("waits_for_recovery")) {
+        (false, _) => PurgeLook::Ended,
+        (true, Some(Value::Bool(true))) => PurgeLook::Waits,
+        (true, _) => PurgeLook::Underway,
+    }
+}
+
 /// The progress line of a purge.
 fn progress(purge: &Value, permille: u64) -> String {
     match text(purge, "state") {
-        "queued" => "Waiting for another removal, or for the end of a recovery …".to_owned(),
+        "queued" => "Waiting for another removal …".to_owned(),
         _ => format!(
             "Removing what the peer sent: {} %, {} objects so far",
             permille / 10,
@@ -113,6 +137,23 @@ pub(super) fn status_line(status: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removal_that_waits_for_a_recovery_is_not_waited_for() {
+        for (state, waits, expected) in [
+            ("running", false, PurgeLook::Underway),
+            ("queued", true, PurgeLook::Waits),
+            ("running", true, PurgeLook::Waits),
+            ("done", true, PurgeLook::Ended),
+        ] {
+            let purges = json!({ "waits_for_recovery": waits });
+            assert_eq!(look(&purges, Some(&json!({ "state": state }))), expected);
+        }
+        assert_eq!(
+            look(&json!({ "waits_for_recovery": true }), None),
+            PurgeLook::Ended
+        );
+    }
 
     #[test]
     fn progress_and_result_have_their_numbers() {

@@ -45,7 +45,7 @@ async fn identities_of_untrusted_peers_are_listed_apart_in_pages() {
 async fn removal_ends_session_and_dials_and_shows_what_was_removed() {
     let api = ApiFixture::new().await;
     let bob = json!({ "peer_id": api.bobs_node.to_hex(), "purge": true });
-    let none = json!({ "purges": [], "done_permille": null });
+    let none = json!({ "purges": [], "done_permille": null, "waits_for_recovery": false });
     assert_eq!(api.get("/api/v1/purges").await.ok(), none);
     let peers = api.get("/api/peers").await.ok();
     let onion: keys::OnionAddr = peers["peers"][0]["onion"]
