@@ -105,7 +105,7 @@ pub(super) async fn inbox(
             .collect();
         for message in list(&page, "messages") {
             if api.json {
-                print(message);
+                print_json(message);
             } else {
                 let label = match labels.get(text(message, "conversation_oid")) {
                     Some(label) => format!("({label}) "),
