@@ -12,6 +12,7 @@ use super::people::named;
 use super::read::{Body, QueryParams, oid, page_up_to, peer_id};
 use super::state::Traced;
 use crate::services::identities::{self, IdentityCard, IdentityError};
+use crate::services::people::{self, FindError};
 use crate::store::{PendingHome, PutAside, StoreError};
 
 /// Identities of untrusted peers that the list shows.
@@ -205,4 +206,37 @@ pub(super) async fn rotate(
 pub(super) async fn rotate_node(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let key_id = state.control.rotate(KeyOwner::Node).await?;
     Ok(Json(json!({ "key_id": key_id })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct FindQuery {
+    /// A petname, an oid, or the first 8 or more digits of one.
+    who: String,
+    /// Whether the identity has to live on this node.
+    #[serde(default)]
+    local: bool,
+}
+
+pub(super) async fn find(
+    Traced(state): Traced,
+    QueryParams(query): QueryParams<FindQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let reading = state.engine.read(move |view| {
+        let this_node = view.this_node();
+        let person = people::find(&view.rows, &this_node, &query.who, query.local)?;
+        let card = identities::card_of(&view, &person.oid)?;
+        let mut shown = match &card {
+            Some(card) => show(card),
+            None => named(
+                &person,
+                json!({ "oid": person.oid.to_hex(), "local": false }),
+            ),
+        };
+        if let Some(fields) = shown.as_object_mut() {
+            fields.insert("known".to_owned(), json!(card.is_some()));
+        }
+        Ok::<_, FindError>(shown)
+    });
+    Ok(Json(reading.await?))
 }

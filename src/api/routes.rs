@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::state::ApiState;
 use super::{
     admission, auth, backups, contacts, conversations, delivery, identities, invitations, messages,
-    moves, node, objects, people, recovery, rejects, removals, rights,
+    moves, node, objects, recovery, rejects, removals, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -59,7 +59,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/peers/remove", post(removals::remove))
         .route("/api/v1/purges", get(removals::list))
         .route("/api/v1/identities/untrusted", get(identities::untrusted))
-        .route("/api/v1/identities/find", get(people::find))
+        .route("/api/v1/identities/find", get(identities::find))
         .route("/api/v1/contacts", get(contacts::list).post(contacts::add))
         .route(
             "/api/v1/contacts/{oid}",

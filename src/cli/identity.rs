@@ -9,7 +9,7 @@ use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
-use super::lookup::find_identity;
+use super::lookup::{find_identity, find_person};
 use super::moving;
 use super::show::{label, list, number, print, print_json, short, text, utc};
 
@@ -240,8 +240,7 @@ fn summary(card: &Value) -> String {
             ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
         );
     }
-    let target = text(card, "moves_to");
-    if !target.is_empty() {
+    if let Some(target) = card.get("moves_to").and_then(Value::as_str) {
         place.push_str(&format!(", moves to peer {}", short(target)));
     }
     if let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) {
@@ -332,12 +331,9 @@ fn waits(pending: &Value) -> String {
 /// Shows the known and the new home, then lets the new one count.
 async fn confirm_home(identity: &str, home: Option<&str>, api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
-    let oid = find_identity(&client, identity, false).await?;
-    let known = client.get("/api/identities").await?;
-    let mut cards = list(&known, "identities").iter();
-    let card = cards.find(|card| text(card, "oid") == oid);
-    let pending = card.and_then(|card| Some((card, card.get("pending_home")?)));
-    let Some((card, pending)) = pending.filter(|(_, pending)| pending.is_object()) else {
+    let card = find_person(&client, identity, false).await?;
+    let oid = text(&card, "oid");
+    let Some(pending) = card.get("pending_home").filter(|it| it.is_object()) else {
         return Err(Failure::failed(
             "no home of this identity waits for a confirmation",
         ));
@@ -349,8 +345,8 @@ async fn confirm_home(identity: &str, home: Option<&str>, api: &ApiArgs) -> Resu
         )));
     }
     if !api.json {
-        print(format_args!("identity   {}  {oid}", label(card)));
-        print(format_args!("home       {}", text(card, "home_peer_id")));
+        print(format_args!("identity   {}  {oid}", label(&card)));
+        print(format_args!("home       {}", text(&card, "home_peer_id")));
         print(format_args!("new home   {new}"));
     }
     let path = format!("/api/v1/identities/{oid}/confirm-home");

@@ -106,7 +106,8 @@ fn moved_identity_goes_on_with_its_conversations() {
     );
     let done = "identity move Alice --done";
     nodes.refused(ALICE, done, "has not heard from the new home");
-    assert!(nodes.ok(ALICE, "identity list").contains("moves to peer"));
+    let listed = nodes.ok(ALICE, "identity list");
+    assert_eq!(count_in(&listed, "moves to peer"), 1, "{listed}");
     send(&nodes, CAROL, (&carols, "Carol"), "asked-meanwhile");
 
     let received = nodes.ok(BOB, &receive(&nodes, "moved"));
