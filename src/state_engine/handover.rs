@@ -20,7 +20,7 @@ use crate::graph::{
 };
 use crate::op_context::Timestamp;
 use crate::schema::identities;
-use crate::store::{StoreError, Usage};
+use crate::store::{IdentityRow, StoreError, Usage};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
@@ -60,8 +60,8 @@ pub enum HandoverFault {
          command when that has ended"
     )]
     Purging,
-    /// A later key of the identity is known.
-    #[error("a later key of the identity is known, so that the file is obsolete")]
+    /// A later key or home of the identity is known.
+    #[error("a later key or home of the identity is known, so that the file is obsolete")]
     Obsolete,
     /// The chain branches off from the known one.
     #[error("the key chain in the file does not continue the known one")]
@@ -142,11 +142,12 @@ impl View<'_> {
         known_keys(&self.rows, &owners)
     }
 
-    /// Checks what this node knows of an identity that moves here, and of its old home.
+    /// Checks what this node knows of an identity that moves here, and of its old home. `counter`
+    /// is that of the new home in the file.
     pub fn check_handover(
         &self,
         source: &MoveSource,
-        chain: &KeyChain,
+        (chain, counter): (&KeyChain, u64),
     ) -> Result<(), HandoverFault> {
         let is_own = source.old_home == self.this_node();
         if !is_own && self.rows.peer_number(&source.old_home)?.is_none() {
@@ -158,12 +159,19 @@ impl View<'_> {
         let Some(known) = known_server_chain(&self.rows, &source.identity)? else {
             return Ok(());
         };
+        let here = self.rows.identity(&source.identity)?;
+        let is_here = here.is_some_and(|known| known.home == self.this_node());
         if chain.continues(&known) {
-            Ok(())
+            let is_later = |known: &IdentityRow| {
+                known.key_id as usize == chain.events.len() && known.home_counter >= counter
+            };
+            match here.as_ref().is_some_and(is_later) && !is_here {
+                true => Err(HandoverFault::Obsolete),
+                false => Ok(()),
+            }
         } else if known.continues(chain) {
             // Only this node may have rotated the key since.
-            let here = self.rows.identity(&source.identity)?;
-            match here.is_some_and(|known| known.home == self.this_node()) {
+            match is_here {
                 true => Ok(()),
                 false => Err(HandoverFault::Obsolete),
             }

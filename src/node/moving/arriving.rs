@@ -96,9 +96,10 @@ impl Arriving {
     async fn may_arrive(&self, checked: &Checked, source: MoveSource) -> Result<(), ControlError> {
         let fits = self.vault.keys.check_handover(&checked.handover);
         fits.map_err(|error| handover_error(&error))?;
-        let (chain, record) = (checked.handover.chain().clone(), checked.record.clone());
+        let (chain, counter) = (checked.handover.chain().clone(), checked.handover.counter());
+        let record = checked.record.clone();
         let looking = self.vault.core.read(move |view| {
-            view.check_handover(&source, &chain)
+            view.check_handover(&source, (&chain, counter))
                 .map_err(ArrivalFault::Fault)?;
             record.map_or(Ok(()), |record| {
                 identities::check_moved_name(&view, &record).map_err(ArrivalFault::Name)

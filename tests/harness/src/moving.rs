@@ -45,7 +45,8 @@ impl TestNode {
         objects: Vec<SignedObject>,
     ) -> Result<HandedOver, HandoverFault> {
         let (source, chain) = (source_of(handover), handover.chain().clone());
-        self.write(move |core, _| core.view().check_handover(&source, &chain))?;
+        let counter = handover.counter();
+        self.write(move |core, _| core.view().check_handover(&source, (&chain, counter)))?;
         let taken = self.take_unchecked(handover, objects);
         let identity = handover.identity();
         self.graph(move |graph| identities::adopt_name(graph, identity))
