@@ -82,8 +82,12 @@ pub fn publish(
     Ok(graph.save_identity(identity, name)?)
 }
 
-/// Makes the name of an identity that moves here its petname, before its keys come.
+/// Makes the name of an identity that moves here its petname, before its keys come. A petname and a
+/// note that the operator gave stay.
 pub fn adopt_name(graph: &GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
+    if graph.tx().contact(&identity)?.is_some() {
+        return Ok(());
+    }
     let profile = graph.profile(&identity)?;
     let name = profile.and_then(|profile| profile.name);
     Ok(contacts::set_own(graph.tx(), &identity, name.as_deref())?)
@@ -95,6 +99,9 @@ pub fn check_moved_name(view: &View<'_>, record: &SignedObject) -> Result<(), Id
     let Ok(record) = Object::from_bytes(record.bytes(), limits) else {
         return Ok(());
     };
+    if view.rows.contact(&record.oid)?.is_some() {
+        return Ok(());
+    }
     if let Some(name) = record.first(identities::NAME).and_then(Value::as_text) {
         contacts::free_name(&view.rows, &record.oid, name)?;
     }
@@ -209,6 +216,12 @@ pub fn untrusted_count(view: &View<'_>) -> Result<usize, StoreError> {
     let this_node = view.this_node();
     view.rows
         .untrusted_identity_count(&this_node, UNTRUSTED_COUNTED_MAX)
+}
+
+/// A known identity. `None`: it is not known, or a server.
+pub fn card_of(view: &View<'_>, identity: &Oid) -> Result<Option<IdentityCard>, StoreError> {
+    let row = people::known(&view.rows, identity)?;
+    row.map(|row| card(view, &row)).transpose()
 }
 
 fn card(view: &View<'_>, row: &IdentityRow) -> Result<IdentityCard, StoreError> {

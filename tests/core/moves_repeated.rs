@@ -3,6 +3,7 @@
 use keys::SignedObject;
 use postern::acl::Denied;
 use postern::graph::SaveError;
+use postern::services::contacts::{self, ContactError, ContactNote};
 use postern::state_engine::HandoverFault;
 
 use crate::moves::{ALICE, Scene, change, stored, tick};
@@ -53,6 +54,41 @@ fn objects_of_others_stay_in_the_file_without_the_old_home() {
     let after = new.take_unchecked(&handover, objects);
     assert_eq!(after.first_left, Some("owner_not_at_sender"));
     assert_eq!(stored(new, "messages", talk), None);
+}
+
+/// Alice's old node names another node, then itself, and uses the last file.
+#[test]
+fn file_with_an_earlier_home_than_the_known_one_is_refused() {
+    let scene = Scene::new();
+    let (old, new, alice) = (&scene.old, &scene.new, scene.alice);
+    old.begin_move(alice, new).unwrap();
+    let (handover, objects) = (old.keys.hand_over(alice).unwrap(), old.handed_over(alice));
+    old.receive(old, alice);
+    new.pull_everything(old);
+    let refused = new.take_objects(&handover, objects).unwrap_err();
+    assert!(matches!(refused, HandoverFault::Obsolete));
+}
+
+#[test]
+fn petname_and_note_of_the_new_home_stay() {
+    let scene = Scene::new();
+    let (old, new, alice) = (&scene.old, &scene.new, scene.alice);
+    let name = |node: &TestNode| {
+        let row = node.read(move |view| view.rows.contact(&alice));
+        row.map(|row| (row.name, row.note))
+    };
+    new.graph::<_, ContactError>(move |graph| {
+        contacts::add(
+            graph,
+            alice,
+            "Allie",
+            &ContactNote::new("met in Bern".into())?,
+        )
+    })
+    .unwrap();
+    let before = name(new);
+    new.receive(old, alice);
+    assert_eq!(name(new), before);
 }
 
 #[test]
