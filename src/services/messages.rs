@@ -9,6 +9,7 @@
 use keys::Oid;
 
 use super::context::{is_local, local_context};
+use super::people;
 use crate::graph::{GraphManager, SaveError, Saved, WriteRequest};
 use crate::object::{Attrs, Rights, RightsList, Value};
 use crate::op_context::OpContext;
@@ -91,7 +92,7 @@ pub fn send(
     if !is_local(graph, &sender)? {
         return Err(SendError::UnknownSender(sender));
     }
-    match graph.tx().identity(&recipient)? {
+    match people::known(graph.tx(), &recipient)? {
         None => return Err(SendError::UnknownRecipient(recipient)),
         Some(row) if row.retired => return Err(SendError::Retired(recipient)),
         Some(_) => {}

@@ -12,6 +12,7 @@ use keys::protocol::RIGHTS_ENTRIES_MAX;
 
 use super::context::{is_local, local_context};
 use super::of_two::two_founders_of;
+use super::people;
 use crate::graph::{GraphManager, SaveError, Saved};
 use crate::object::{Rights, RightsList};
 use crate::store::{AppTable, Onlooker, ParentRow, RightsRow, Rows, ScopeId, StoreError};
@@ -297,7 +298,7 @@ fn in_force(rows: &Rows<'_>, scope: &SharedScope<'_>) -> Result<Changed, StoreEr
 
 /// Refuses an identity that is unknown or retired.
 pub(super) fn check_known(graph: &GraphManager<'_>, identity: &Oid) -> Result<(), RightsError> {
-    match graph.tx().identity(identity)? {
+    match people::known(graph.tx(), identity)? {
         None => Err(RightsError::UnknownIdentity(*identity)),
         Some(row) if row.retired => Err(RightsError::Retired(*identity)),
         Some(_) => Ok(()),

@@ -55,6 +55,11 @@ fn founding_needs_known_members_that_are_not_retired() {
     assert!(matches!(fails(me, &[]), ConversationError::Alone));
     assert!(matches!(fails(me, &[me]), ConversationError::Alone));
     assert!(matches!(fails(you, &[me]), ConversationError::NotHere(who) if who == you));
+    let server = alice.keys.server_oid();
+    assert!(matches!(
+        fails(me, &[you, server]),
+        ConversationError::Rights(RightsError::UnknownIdentity(who)) if who == server
+    ));
     assert!(matches!(
         fails(me, &[you, oid(9)]),
         ConversationError::Rights(RightsError::UnknownIdentity(who)) if who == oid(9)

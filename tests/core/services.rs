@@ -14,6 +14,9 @@ fn message_needs_a_local_sender_and_a_known_recipient() {
     let before = alice.dump();
     let unknown = alice.try_send(bob.identity, "Hi");
     assert!(matches!(unknown, Err(SendError::UnknownRecipient(to)) if to == bob.identity));
+    let server = alice.keys.server_oid();
+    let nobody = alice.try_send(server, "Hi");
+    assert!(matches!(nobody, Err(SendError::UnknownRecipient(to)) if to == server));
     assert!(matches!(
         alice.try_send(alice.identity, "note to self"),
         Err(SendError::Alone)
