@@ -222,10 +222,10 @@ pub fn find(
         wanted: escape(wanted),
         only_local,
     };
-    let oid = match rows.contact_named(&fold(wanted))? {
-        Some(row) => row.identity,
-        None if is_oid_prefix(wanted) => by_digits(rows, wanted)?.ok_or_else(unknown)?,
-        None => {
+    let oid = match (rows.contact_named(&fold(wanted))?, digits_in(wanted)) {
+        (Some(row), _) => row.identity,
+        (None, Some(digits)) => by_digits(rows, digits)?.ok_or_else(unknown)?,
+        (None, None) => {
             // A claim is shown with this mark, and no petname begins with it.
             let claim = wanted.strip_prefix(CLAIM_MARK).unwrap_or(wanted);
             let claimants = claimants(rows, this_node, claim, only_local)?;
@@ -243,6 +243,13 @@ pub fn find(
         return Err(FindError::NotHere(person));
     }
     Ok(person)
+}
+
+/// The digits of an oid in a text: all of it, or the end of a label with a claim.
+fn digits_in(wanted: &str) -> Option<&str> {
+    let label = wanted.strip_prefix(CLAIM_MARK);
+    let digits = label.map_or(Some(wanted), |label| Some(label.rsplit_once(' ')?.1));
+    digits.filter(|digits| is_oid_prefix(digits))
 }
 
 /// The identity whose oid is these digits, or the only one whose oid begins with them.

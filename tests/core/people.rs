@@ -142,6 +142,8 @@ fn petname_and_oid_name_an_identity_and_a_claim_does_not() {
     };
     let listed: Vec<_> = claimants.people().iter().map(|it| it.oid).collect();
     assert_eq!(listed, [identity]);
+    let shown = label(&alice, identity);
+    assert_eq!(find(&alice, &shown, false).unwrap(), identity, "{shown}");
     let command = format!("postern contact add {} NAME", digits(identity));
     assert!(claimants.to_string().contains(&command), "{claimants}");
     for who in [&hex, &hex[..8], &hex.to_ascii_uppercase()[..20]] {
