@@ -71,6 +71,7 @@ pub fn remove(
     tx.remove_pending(&peer)?;
     tx.remove_introduction(&peer)?;
     tx.forget_peer(&peer)?;
+    tx.note_removed(&peer)?;
     tx.order_purge(&peer, &order)?;
     Ok(RemovedPeer {
         peer,

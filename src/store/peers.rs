@@ -82,6 +82,15 @@ impl Rows<'_> {
         statement.first([peer_id.as_bytes()], peer_row)
     }
 
+    /// Whether the operator removed a peer, and has not trusted it since.
+    pub fn is_removed(&self, peer_id: &PeerId) -> Result<bool, StoreError> {
+        let mut statement = self.prepare(
+            "looking for a removed peer",
+            "SELECT 1 FROM peers WHERE peer_id = ?1 AND is_removed = 1",
+        )?;
+        statement.exists([peer_id.as_bytes()])
+    }
+
     /// A peer's local number, which the column `origin` of its objects holds.
     pub fn peer_number(&self, peer_id: &PeerId) -> Result<Option<i64>, StoreError> {
         let mut statement = self.prepare(
@@ -164,6 +173,21 @@ impl WriteTx<'_> {
         }
     }
 
+    /// Notes that the operator removed a peer. The note stays until the operator trusts the peer.
+    pub fn note_removed(&self, peer_id: &PeerId) -> Result<(), StoreError> {
+        self.set_removed(peer_id, true)
+    }
+
+    fn set_removed(&self, peer_id: &PeerId, is_removed: bool) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "writing whether a peer was removed",
+            "UPDATE peers SET is_removed = ?2 WHERE peer_id = ?1",
+        )?;
+        statement
+            .execute((peer_id.as_bytes(), is_removed))
+            .map(drop)
+    }
+
     /// Changes a peer's tier, and moves its usage to that tier. Does nothing for a peer that has
     /// the tier already, is unknown, or was forgotten: admission decides when it connects again.
     pub fn set_tier(&self, peer_id: &PeerId, tier: Tier) -> Result<(), StoreError> {
@@ -184,6 +208,7 @@ impl WriteTx<'_> {
         )?;
         statement.execute((peer_id.as_bytes(), tier.as_str()))?;
         if tier == Tier::Trusted {
+            self.set_removed(peer_id, false)?;
             self.end_purge(peer_id.as_bytes())?;
         }
         self.wake_no_room(peer_id)

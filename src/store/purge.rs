@@ -191,17 +191,6 @@ impl Rows<'_> {
         statement.exists([peer.as_bytes()])
     }
 
-    /// Whether the operator removed what a peer sent, and has not trusted the peer since.
-    pub fn is_removed(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let mut statement = self.prepare(
-            "looking for a removed peer",
-            "SELECT 1 FROM peers AS p JOIN purge AS g ON g.peer_no = p.id
-             WHERE p.peer_id = ?1 AND g.takes_objects = 1 AND g.is_ban = 0
-               AND g.state IN ('queued', 'running', 'done')",
-        )?;
-        statement.exists([peer.as_bytes()])
-    }
-
     /// Whether a purge has something to do now.
     pub fn is_purge_due(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut statement = self.prepare("looking for purges", "SELECT 1 FROM purge LIMIT 1")?;

@@ -234,7 +234,8 @@ CREATE TABLE peers (
   stored_bytes      INTEGER NOT NULL DEFAULT 0, -- their bytes as sent
   relayed_objects   INTEGER NOT NULL DEFAULT 0, -- the same of what it relayed: the sums of its
   relayed_bytes     INTEGER NOT NULL DEFAULT 0, -- rows in relayed_usage
-  relays            INTEGER NOT NULL DEFAULT 0  -- 1: its last session had the feature 'relay'
+  relays            INTEGER NOT NULL DEFAULT 0, -- 1: its last session had the feature 'relay'
+  is_removed        INTEGER NOT NULL DEFAULT 0  -- 1: the operator removed it
 ) STRICT;
 
 -- The accounts of relayed objects of each peer. An empty account has no row.

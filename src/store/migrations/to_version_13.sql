@@ -1,5 +1,8 @@
--- From version 12 to 13: rows of pull_again state whether objects of the peer itself may be
--- missing. Those of earlier versions count as if.
+-- From version 12 to 13: peers have a column for the operator's removal. Rows of pull_again state
+-- whether objects of the peer itself may be missing. Those of earlier versions count as if.
+ALTER TABLE peers ADD COLUMN is_removed INTEGER NOT NULL DEFAULT 0;
+UPDATE peers SET is_removed = 1 WHERE id IN (SELECT peer_no FROM purge
+  WHERE takes_objects = 1 AND is_ban = 0 AND state IN ('queued', 'running', 'done'));
 ALTER TABLE pull_again ADD COLUMN lacks_own INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE pull_again ADD COLUMN noted_own INTEGER NOT NULL DEFAULT 0;
 -- An empty oid stood for further refused objects. Their domains are pulled again, so that these

@@ -106,6 +106,7 @@ fn version_5_gets_an_address_book_and_keeps_its_rows() {
     let mut after = rows(&old.file());
     for peer in before.get_mut("peers").unwrap() {
         peer.insert("relays".into(), "0".into());
+        peer.insert("is_removed".into(), "0".into());
     }
     assert_eq!(after.remove("contact").unwrap().len(), 1);
     remove_accounts(&mut after);
