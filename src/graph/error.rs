@@ -142,6 +142,9 @@ pub enum Fault {
     /// The key number is larger than that of any key of a valid chain.
     #[error("no key chain has a key of this number")]
     KeyNumber,
+    /// The operator removed the scope of the object with the peer that sent it.
+    #[error("the operator removed the object's scope with the peer that sent it")]
+    ScopeRemoved,
     /// The object needs something that this node lacks, and is tried again when it is here.
     #[error("the object waits for {0:?}")]
     Waits(Cause),
@@ -164,6 +167,7 @@ impl Fault {
             Self::HomeConflict => "home_conflict",
             Self::OldHome => "old_home",
             Self::KeyNumber => "key_number",
+            Self::ScopeRemoved => "scope_removed",
             Self::Waits(_) => "waits",
         }
     }

@@ -63,6 +63,7 @@ pub use local::{Saved, WriteRequest};
 pub use manager::{Environment, GraphManager};
 pub use moved::TakenOver;
 pub use next_list::NextList;
+pub use purged::PurgedFate;
 pub use reclaim::ReclaimOutcome;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::Applied;

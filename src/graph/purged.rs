@@ -1,13 +1,28 @@
 //! Objects that a purge removed, when they arrive again.
 //!
-//! Invariant: an object with a purged oid or owner, or in a purged scope, is acknowledged and not
-//! stored, from each sender. Tested in `tests/core/purged.rs`.
+//! Invariant: an object with a purged oid or owner is acknowledged and not stored, from each
+//! sender. A later one in a purged scope is refused, so that its author does not take it for
+//! delivered.
+//! Tested in `tests/core/purged.rs`.
 
+use keys::Oid;
+
+use super::error::{ApplyError, Fault};
 use super::manager::GraphManager;
 use super::remote::Applied;
 use super::verify::VerifiedObject;
+use crate::object::{Object, is_core_type};
 use crate::op_context::OpContext;
 use crate::store::{ParentRow, Purged, StoreError};
+
+/// The fate of an object that a purge concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgedFate {
+    /// The object is acknowledged and not stored.
+    Dropped,
+    /// The object is refused.
+    Refused,
+}
 
 impl GraphManager<'_> {
     /// The outcome for an object that a purge concerns. `None`: the object is judged as others are.
@@ -18,23 +33,17 @@ impl GraphManager<'_> {
         &self,
         context: &OpContext,
         verified: &VerifiedObject,
-    ) -> Result<Option<Applied>, StoreError> {
+    ) -> Result<Option<Applied>, ApplyError> {
         if !self.is_any_purged()? {
             return Ok(None);
         }
         let object = verified.object();
         let place = verified.own_or_outer_scope();
-        for oid in [Some(object.oid), Some(object.owner), place]
-            .into_iter()
-            .flatten()
-        {
-            self.look_at(1);
-            if matches!(self.tx.purged(&oid)?, Some(Purged::Object | Purged::Scope)) {
-                if self.moved_away(verified, &oid)? {
-                    continue;
-                }
-                return Ok(Some(Applied::AlreadyStored));
-            }
+        self.forget_moved(verified)?;
+        match self.purged_fate(object, place)? {
+            Some(PurgedFate::Dropped) => return Ok(Some(Applied::AlreadyStored)),
+            Some(PurgedFate::Refused) => return Err(Fault::ScopeRemoved.into()),
+            None => {}
         }
         let (Some(place), Some(app)) = (place, self.tx.apps().get(&object.app)) else {
             return Ok(None);
@@ -55,21 +64,61 @@ impl GraphManager<'_> {
         Ok(None)
     }
 
-    /// Whether an object is the record of a purged identity that lives at another node now. The
-    /// purge concerns it no more.
-    fn moved_away(&self, verified: &VerifiedObject, oid: &keys::Oid) -> Result<bool, StoreError> {
-        let Some(record) = verified.record().filter(|_| verified.object().oid == *oid) else {
-            return Ok(false);
+    /// The fate of an object that a purge concerns. `place` is the scope in which the object lies,
+    /// or that it is. Verifies nothing.
+    pub fn purged_fate(
+        &self,
+        object: &Object,
+        place: Option<Oid>,
+    ) -> Result<Option<PurgedFate>, StoreError> {
+        if !self.is_any_purged()? {
+            return Ok(None);
+        }
+        let is_purged = |oid: &Oid| -> Result<bool, StoreError> {
+            self.look_at(1);
+            let purged = self.tx.purged(oid)?;
+            Ok(matches!(purged, Some(Purged::Object | Purged::Scope)))
         };
-        let home = record.home();
-        let kept = self.tx.forgotten_key(oid)?;
-        if kept.is_some_and(|kept| record.precedence() < (kept.key_id, kept.home_counter)) {
-            return Ok(false);
+        if is_purged(&object.oid)? || is_purged(&object.owner)? {
+            return Ok(Some(PurgedFate::Dropped));
         }
-        if self.tx.peer(&home)?.is_none() || self.tx.is_purged_by(oid, &home)? {
-            return Ok(false);
+        match place.filter(|place| *place != object.oid) {
+            Some(place) if is_purged(&place)? => Ok(Some(match is_core_type(object.type_number) {
+                true => PurgedFate::Dropped,
+                false => PurgedFate::Refused,
+            })),
+            _ => Ok(None),
         }
-        self.tx.forget_oid(oid).map(|()| true)
+    }
+
+    /// Forgets that an object was purged, if its owner lives at another node now. The purge
+    /// concerns the object no more. With its record, all objects of the identity are wanted again.
+    fn forget_moved(&self, verified: &VerifiedObject) -> Result<(), StoreError> {
+        let object = verified.object();
+        if !matches!(
+            self.tx.purged(&object.oid)?,
+            Some(Purged::Object | Purged::Scope)
+        ) {
+            return Ok(());
+        }
+        let home = match verified.record() {
+            Some(record) => {
+                let kept = self.tx.forgotten_key(&object.oid)?;
+                let known = kept.map(|kept| (kept.key_id, kept.home_counter));
+                let is_old = known.is_some_and(|known| record.precedence() < known);
+                Some(record.home()).filter(|_| !is_old)
+            }
+            None => self.identity(&object.owner)?.map(|owner| owner.home),
+        };
+        let Some(home) = home else { return Ok(()) };
+        if self.tx.peer(&home)?.is_none() || self.tx.is_purged_by(&object.oid, &home)? {
+            return Ok(());
+        }
+        self.tx.forget_oid(&object.oid)?;
+        match verified.record() {
+            Some(_) => self.tx.restart_all_in(&home),
+            None => Ok(()),
+        }
     }
 
     /// Forgets that a scope was removed, because its Parent was stored. Objects in it were dropped
@@ -82,7 +131,7 @@ impl GraphManager<'_> {
     }
 
     /// Forgets that an object was purged, because this node is its home now.
-    pub(super) fn note_own(&self, oid: &keys::Oid) -> Result<(), StoreError> {
+    pub(super) fn note_own(&self, oid: &Oid) -> Result<(), StoreError> {
         if self.is_any_purged()? && self.tx.purged(oid)?.is_some() {
             self.tx.forget_oid(oid)?;
         }

@@ -15,7 +15,8 @@ use super::quota::QuotaLedger;
 use super::rejects::RejectLog;
 use super::source::PackageSource;
 use crate::graph::{
-    AccountRoom, Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, VerifiedObject,
+    AccountRoom, Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, PurgedFate,
+    VerifiedObject,
 };
 use crate::store::{Account, Cause, RejectRow, StoreError, Usage, WaitingCount};
 
@@ -219,6 +220,20 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                         .as_ref()
                         .and_then(|it| it.type_name(self.graph.schemas())),
                     is_relayed: place.1 != Account::Own,
+                };
+                let fate = match (&fault, &decoded) {
+                    (Fault::Waits(_), Some(decoded)) => {
+                        self.graph.purged_fate(decoded.object(), place.0)?
+                    }
+                    _ => None,
+                };
+                let fault = match fate {
+                    None => fault,
+                    Some(PurgedFate::Refused) => Fault::ScopeRemoved,
+                    Some(PurgedFate::Dropped) => {
+                        self.done.already_stored += 1;
+                        return Ok(Judged::Settled(AccountChange::NONE));
+                    }
                 };
                 let signed = decoded.map(DecodedObject::into_signed);
                 (refused, place, fault, signed)

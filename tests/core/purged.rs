@@ -1,10 +1,13 @@
 //! Purged oids do not come back while the verdict lasts (docs/DECISIONS.md 10).
 
+use std::collections::BTreeSet;
+
 use bastion::Tier;
 use harness::pull::meet;
 use harness::{Setup, TestNode, ride};
 use keys::{OnionKey, SecretKey};
 use postern::graph::IdentityProfile;
+use postern::services::contacts::{self, ContactError, ContactNote};
 use postern::store::{Direction, PurgeState, StoreError};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -83,10 +86,100 @@ fn removed_peer_does_not_bring_anything_back_until_the_operator_trusts_it() {
     alice.pull_everything(&mallory);
     assert_eq!(alice.stored_objects().len(), 1, "of a purged identity");
     alice.learn_of(&mallory);
-    assert_eq!(alice.rows("purged").len(), 0);
     alice.pull_everything(&mallory);
+    assert_eq!(alice.rows("purged"), Vec::<String>::new());
     assert_eq!(alice.stored_objects().len(), before + 1);
     assert_whole(&alice, &[&mallory]);
+}
+
+/// Members of common conversations give its address, with or without a purge.
+#[test]
+fn removed_peer_is_not_dialled_as_introduced_until_the_operator_trusts_it() {
+    let [alice, bob] = [("alice", 0), ("bob", 300)].map(|(name, id)| TestNode::new(name, id));
+    let peer = bob.peer_id();
+    let now = alice.engine.now();
+    let may_introduce = || alice.read(move |view| view.may_introduce(&peer, now));
+    assert!(may_introduce());
+    for purge in [true, false] {
+        meet(&alice, &bob);
+        remove(&alice, &bob, purge).unwrap();
+        assert!(!may_introduce(), "with purge: {purge}");
+        bob.learn_of(&alice);
+        untrusted(&alice, &bob);
+        assert!(!may_introduce(), "with purge: {purge}");
+    }
+    alice.learn_of(&bob);
+    assert!(!alice.read(move |view| view.rows.is_removed(&peer)));
+}
+
+/// The identity has a petname, so that it stays. Its conversation went with the peer.
+#[test]
+fn later_message_in_a_removed_conversation_is_refused() {
+    let [alice, mallory] =
+        [("alice", 0), ("mallory", 300)].map(|(name, id)| TestNode::new(name, id));
+    meet(&alice, &mallory);
+    let named = mallory.identity;
+    alice
+        .graph::<_, ContactError>(move |graph| {
+            contacts::add(graph, named, "Mallory", &ContactNote::new(String::new())?)
+        })
+        .unwrap();
+    mallory.send(alice.identity, "before");
+    alice.pull_everything(&mallory);
+    remove(&alice, &mallory, true).unwrap();
+    mallory.learn_of(&alice);
+    untrusted(&alice, &mallory);
+    alice.pull_everything(&mallory);
+    assert_eq!(alice.rejects(), [""; 0], "removed objects are dropped");
+    mallory.send(alice.identity, "after");
+    alice.pull_everything(&mallory);
+    assert_eq!(alice.rejects(), ["scope_removed"]);
+    assert_eq!(alice.texts(), []);
+}
+
+#[test]
+fn removed_objects_of_forgotten_identities_do_not_wait_for_their_keys() {
+    let [alice, mallory] =
+        [("alice", 0), ("mallory", 300)].map(|(name, id)| TestNode::new(name, id));
+    meet(&alice, &mallory);
+    spam(&mallory, &alice, 5);
+    alice.pull_everything(&mallory);
+    remove(&alice, &mallory, true).unwrap();
+    mallory.learn_of(&alice);
+    untrusted(&alice, &mallory);
+    let mut objects = Vec::new();
+    for oid in mallory.stored_objects().into_keys() {
+        objects.extend(mallory.object(MESSAGES, oid).map(|(_, signed)| signed));
+    }
+    assert!(objects.len() > 1);
+    mallory.force(&alice, MESSAGES, objects).unwrap();
+    assert_eq!(alice.rows("waiting"), Vec::<String>::new());
+    assert_eq!(alice.texts(), []);
+    assert_whole(&alice, &[&mallory]);
+}
+
+/// The new home is a peer that Alice trusts.
+#[test]
+fn conversation_with_an_identity_that_moved_from_a_purged_peer_comes_back() {
+    let [alice, mallory, new] =
+        [("alice", 0), ("mallory", 300), ("new", 3000)].map(|(name, id)| TestNode::new(name, id));
+    for node in [&mallory, &new] {
+        meet(&alice, node);
+    }
+    meet(&mallory, &new);
+    mallory.send(alice.identity, "before");
+    alice.pull_everything(&mallory);
+    ban_and_purge(&alice, &mallory, None);
+    assert_eq!(alice.texts(), []);
+    let (moved, to) = (mallory.identity, alice.identity);
+    new.receive(&mallory, moved);
+    new.try_send_as(moved, to, "after").unwrap();
+    for _ in 0..2 {
+        alice.pull_everything(&new);
+    }
+    let texts: BTreeSet<_> = alice.texts().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, BTreeSet::from(["after".into(), "before".into()]));
+    assert_whole(&alice, &[&mallory, &new]);
 }
 
 #[test]
