@@ -341,7 +341,12 @@ impl<'v> DeliveryReader<'v> {
             last_reached,
         };
         let Some(home) = self.home(&identity)? else {
-            return Ok(of(DeliveryState::NoRoute, None, None));
+            let is_reader = self.end_of(row.scope_id, &identity)?.is_none();
+            let has_relay = is_reader && !self.relays(row.scope_id)?.is_empty();
+            return Ok(match has_relay {
+                true => of(DeliveryState::Queued, None, None),
+                false => of(DeliveryState::NoRoute, None, None),
+            });
         };
         let node = self.node(&home)?;
         if node.is_here {

@@ -369,6 +369,9 @@ fn member_behind_a_relay_is_queued_until_its_node_states_it_itself() {
     } = &chain;
     let said = chain.say(alice, "hello");
     assert_eq!(alice.delivery_to(said, carol.identity), NoRoute, "unknown");
+    alice.note_relay(bob, true);
+    assert_eq!(alice.delivery_to(said, carol.identity), Queued, "unknown");
+    alice.note_relay(bob, false);
     // Carol's record comes with what she says.
     carol.relay(bob, MESSAGES);
     accept(carol, chain.talk);
@@ -377,14 +380,7 @@ fn member_behind_a_relay_is_queued_until_its_node_states_it_itself() {
     alice.relay(bob, MESSAGES);
     assert_eq!(alice.home_of(carol.identity), Some(carol.peer_id()));
     assert_eq!(alice.delivery_to(said, carol.identity), NoRoute, "no relay");
-    let peer = bob.peer_id();
-    alice
-        .graph(move |graph| {
-            let row = graph.tx().peer(&peer)?.unwrap();
-            let relays = true;
-            graph.save_peer(&postern::store::PeerRow { relays, ..row })
-        })
-        .unwrap();
+    alice.note_relay(bob, true);
     assert_eq!(alice.delivery_to(said, carol.identity), Queued);
     bob.relay(alice, MESSAGES);
     carol.relay(bob, MESSAGES);

@@ -34,6 +34,15 @@ fn features() -> Features {
 }
 
 impl TestNode {
+    /// Notes whether the last session with a peer had the feature `relay`.
+    pub fn note_relay(&self, peer: &Self, relays: bool) {
+        let row = postern::store::PeerRow {
+            relays,
+            ..self.stored_peer(peer).unwrap()
+        };
+        self.graph(move |graph| graph.save_peer(&row)).unwrap();
+    }
+
     /// Pulls a domain to its end in a session that begins now.
     pub fn relay(&self, from: &TestNode, domain: &str) -> Relayed {
         self.relay_since(from, domain, from.head())
