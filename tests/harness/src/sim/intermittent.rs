@@ -141,7 +141,7 @@ impl Square {
         let member = |number| {
             let setup = Setup::seeded(&format!("member {number}"), rng.random())
                 .apps(&["identities", "messages"])
-                .limits(limits.clone())
+                .limits(limits)
                 .readers(0)
                 .clock(clock.clone())
                 .sync(sync())
