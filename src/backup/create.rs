@@ -48,7 +48,7 @@ pub struct BackedUp {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateBackupError {
     /// A file of that name exists.
-    #[error("{0} exists already: a backup is never written over another file")]
+    #[error("{0} exists already: it is not overwritten")]
     Exists(PathBuf),
     /// The path has no file name, or its folder does not exist.
     #[error("{0} is not a file name in an existing folder")]

@@ -205,23 +205,24 @@ async fn known(api: &ApiArgs) -> Result<(), Failure> {
 
 async fn all_untrusted(api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
-    let mut after = String::new();
+    let (mut after, mut all) = (String::new(), Vec::new());
     loop {
         let path = format!("/api/v1/identities/untrusted?limit=1000&after={after}");
         let page = client.get(&path).await?;
-        // Shown page by page, because there may be very many.
+        let found = list(&page, "identities");
         match api.json {
-            true => print_json(&page),
-            false => list(&page, "identities")
-                .iter()
-                .map(summary)
-                .for_each(print),
+            true => all.extend_from_slice(found),
+            false => found.iter().map(summary).for_each(print),
         }
         if page.get("more") != Some(&Value::Bool(true)) {
-            return Ok(());
+            break;
         }
         text(&page, "after").clone_into(&mut after);
     }
+    if api.json {
+        print_json(&json!({ "identities": all }));
+    }
+    Ok(())
 }
 
 /// A line on an identity.

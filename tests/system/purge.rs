@@ -35,6 +35,11 @@ fn many_identities_of_an_untrusted_peer_go_with_everything_that_it_sent() {
     nodes.until(alice, "identity list", "10 of untrusted peers");
     nodes.until(alice, "inbox", &format!("buy-{BOBS}"));
     let all = nodes.ok(alice, "identity list --untrusted");
+    let json = nodes.json(alice, "identity list --untrusted");
+    assert_eq!(
+        json["identities"].as_array().unwrap().len(),
+        all.lines().count()
+    );
     assert_eq!(all.lines().count(), 1 + BOBS, "{all}");
     assert!(all.contains(&last), "{all}");
     let peers = nodes.json(alice, "peer list");
