@@ -2,6 +2,7 @@
 
 use harness::pull::meet;
 use harness::{TestNode, conversation, message};
+use keys::Oid;
 
 use postern::store::StoreError;
 
@@ -53,8 +54,8 @@ fn own_message_keeps_the_conversation_with_the_purged_peer() {
         .unwrap();
 }
 
-#[test]
-fn relayed_scope_that_nobody_here_accepted_goes_and_comes_from_another_member() {
+/// Alice founds a conversation of all. Bob and Dave know her and Carol, who do not know each other.
+fn two_relays() -> ([TestNode; 4], Oid) {
     let nodes = [("alice", 0), ("bob", 300), ("carol", 600), ("dave", 900)];
     let [alice, bob, carol, dave] = nodes.map(|(name, id)| asking(name, id));
     for (one, other) in [
@@ -68,6 +69,12 @@ fn relayed_scope_that_nobody_here_accepted_goes_and_comes_from_another_member() 
     }
     let people = [alice.identity, bob.identity, carol.identity, dave.identity];
     let talk = alice.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    ([alice, bob, carol, dave], talk)
+}
+
+#[test]
+fn relayed_scope_that_nobody_here_accepted_goes_and_comes_from_another_member() {
+    let ([alice, bob, carol, dave], talk) = two_relays();
     let said = alice.make(MESSAGES, 2, message(talk, "hello")).unwrap().oid;
     alice
         .set_rights(MESSAGES, talk, &[(dave.identity, BOTH)])
@@ -93,19 +100,7 @@ fn relayed_scope_that_nobody_here_accepted_goes_and_comes_from_another_member() 
 
 #[test]
 fn removed_scope_comes_from_a_peer_that_sends_something_in_it_later() {
-    let nodes = [("alice", 0), ("bob", 300), ("carol", 600), ("dave", 900)];
-    let [alice, bob, carol, dave] = nodes.map(|(name, id)| asking(name, id));
-    for (one, other) in [
-        (&alice, &bob),
-        (&alice, &dave),
-        (&bob, &carol),
-        (&dave, &carol),
-        (&bob, &dave),
-    ] {
-        meet(one, other);
-    }
-    let people = [alice.identity, bob.identity, carol.identity, dave.identity];
-    let talk = alice.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    let ([alice, bob, carol, dave], talk) = two_relays();
     bob.relay(&alice, MESSAGES);
     dave.relay(&alice, MESSAGES);
     carol.relay(&bob, MESSAGES);
