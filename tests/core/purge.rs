@@ -127,6 +127,14 @@ pub(crate) fn recounted(node: &TestNode) -> Accounts {
                 *sums.entry((sender, row.account)).or_default() += Usage::one(bytes);
             }
         }
+        // Each record of a refused object counts as one object.
+        for peer in view.rows.peers()? {
+            let objects = i64::try_from(view.rows.reject_count(Some(&peer.peer_id))?).unwrap();
+            if objects > 0 {
+                let sum = sums.entry((peer.peer_id, Account::Own)).or_default();
+                *sum += Usage { objects, bytes: 0 };
+            }
+        }
         Ok(sums)
     })
 }

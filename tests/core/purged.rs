@@ -135,6 +135,7 @@ fn later_message_in_a_removed_conversation_is_refused() {
     alice.pull_everything(&mallory);
     assert_eq!(alice.rejects(), ["scope_removed"]);
     assert_eq!(alice.texts(), []);
+    assert_whole(&alice, &[&mallory]);
 }
 
 #[test]

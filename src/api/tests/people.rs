@@ -77,12 +77,11 @@ async fn identity_is_found_by_petname_and_oid_only() {
     };
     let found = find(&bob[..8], false).await.ok();
     let expected = json!({
-        "oid": bob, "known": true, "local": false, "petname": null, "claim": "Bob",
-        "label": format!("~Bob {}", &bob[..12]), "pending_home": null,
+        "oid": bob, "known": true, "local": false, "petname": null, "claim": "Bob", "name": "Bob",
+        "label": format!("~Bob {}", &bob[..12]), "home_peer_id": api.bobs_node.to_hex(),
+        "key_id": 0, "retired": false, "frozen": false, "moves_to": null, "pending_home": null,
     });
-    for (field, value) in expected.as_object().unwrap() {
-        assert_eq!(&found[field], value, "{field}");
-    }
+    assert_eq!(found, expected);
     let refused = find("Bob", false).await;
     refused.refused(409, "only_claimed");
     let command = format!("postern contact add {} NAME", &bob[..12]);
