@@ -4,7 +4,7 @@
 //! yet. Invariants: an identity sees public and local objects and those in scopes that it reads. A
 //! former reader sees objects whose present revision was stored while it read their scope. A
 //! former reader also sees later signatures of first revisions, later tombstones, and its own
-//! objects. Of a scope that ended, an identity sees tombstones only. Of a scope that it was invited
+//! objects, also those that a move brought after the list that removed it. Of a scope that ended, an identity sees tombstones only. Of a scope that it was invited
 //! to and did not accept, it sees only what it saw before. Tested in `src/api/tests/objects.rs`,
 //! `tests/core/scopes.rs`, `tests/core/former_readers.rs` and `tests/core/consent.rs`.
 
@@ -18,6 +18,7 @@ use super::invitations::{SEEN_UNTIL, WITH_INVITATION};
 use super::parents::ParentRow;
 use super::rows::Rows;
 use super::scope_id::ScopeId;
+use crate::object::Rights;
 
 /// Identities whose right to read counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,18 +97,41 @@ impl Sight<'_> {
         let is_reached = part.until_seq.is_some_and(|until| {
             object.created_seq <= until && self.is_seen_revision(object, until)
         });
-        Ok(is_reached && (object.deleted || !part.is_ended))
+        let is_shown = is_reached || (self.is_own(object) && self.was_reader(object)?);
+        Ok(is_shown && (object.deleted || !part.is_ended))
+    }
+
+    /// Whether the onlooker, or an identity of its node, wrote an object.
+    fn is_own(&self, object: &ParentRow) -> bool {
+        match &self.onlooker {
+            Onlooker::Identity(identity) => object.owner == *identity,
+            Onlooker::AnyAt(_) => object.origin.is_none(),
+        }
+    }
+
+    /// Whether the owner of an object wrote it as a reader, and a list removed the owner then. An
+    /// identity that moved here wrote before this node knew that list.
+    fn was_reader(&self, object: &ParentRow) -> Result<bool, StoreError> {
+        let (rows, scope, owner) = (&self.rows, object.scope_id, &object.owner);
+        let reads_in = |list| {
+            let rights = rows.rights_of(list, owner)?;
+            Ok::<_, StoreError>(rights.is_some_and(Rights::may_read))
+        };
+        let named = match object.rights_id {
+            Some(list) => list,
+            None => rows.founding_list(scope)?.id,
+        };
+        let invitation = rows.invitation(scope, owner)?;
+        let is_hidden = invitation.is_some_and(|it| it.state.is_hidden());
+        // A list in force that lets it read: the owner left.
+        Ok(!is_hidden && reads_in(named)? && !reads_in(rows.list_in_force(scope)?.id)?)
     }
 
     /// Whether the onlooker sees the present revision of an object that was stored when it read the
     /// scope, up to `until`. A row has no number of its last change of content, because a signature
     /// under a later key changes `change_seq` too. A first revision never changed its content.
     fn is_seen_revision(&self, object: &ParentRow, until: u64) -> bool {
-        let is_own = match &self.onlooker {
-            Onlooker::Identity(identity) => object.owner == *identity,
-            Onlooker::AnyAt(_) => object.origin.is_none(),
-        };
-        object.change_seq <= until || object.rev == 1 || object.deleted || is_own
+        object.change_seq <= until || object.rev == 1 || object.deleted || self.is_own(object)
     }
 
     fn is_ended(&self, scope: ScopeId) -> Result<bool, StoreError> {
