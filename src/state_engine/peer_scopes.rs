@@ -32,25 +32,32 @@ pub(super) struct PeerScopes {
     scopes: ScopeSet,
     /// The scopes that are not read whole.
     bounds: BTreeMap<ScopeId, Reading>,
-    /// The scopes of which a peer reads only later changes, by that number.
+    /// The scopes of which a peer must ask for earlier changes, by the number of the write that
+    /// made them readable.
     late: Vec<(u64, ScopeId)>,
 }
 
 impl PeerScopes {
     /// Reads the scopes of a peer from the database, without those that a recovery closes.
     pub(super) fn load(rows: &Rows<'_>, peer: &PeerId) -> Result<Self, StoreError> {
-        let mut loaded = Self::default();
+        let (mut loaded, mut moved) = (Self::default(), BTreeMap::new());
         let closed = rows.closed_scopes()?;
         rows.readers_at(peer, |reader| {
             if !closed.contains(&reader.scope) {
                 loaded.add(reader);
+                // The new home of an identity may have passed what ended its right.
+                if reader.until_seq.is_some_and(|it| it < reader.since_seq) {
+                    let since: &mut u64 = moved.entry(reader.scope).or_default();
+                    *since = reader.since_seq.max(*since);
+                }
             }
         })?;
         let late = loaded.bounds.iter().filter_map(|(scope, reading)| {
-            let Reading::After(since) = reading else {
-                return None;
+            let since = match reading {
+                Reading::After(since) => Some(since),
+                Reading::Until(_) => moved.get(scope),
             };
-            Some((*since, *scope))
+            since.map(|since| (*since, *scope))
         });
         loaded.late = late.collect();
         loaded.late.sort_unstable();
@@ -98,8 +105,8 @@ impl PeerScopes {
         self.scopes.iter()
     }
 
-    /// Scopes of which the peer reads only later changes, each behind that number, if it is in the
-    /// window; ascending.
+    /// Scopes of which the peer must ask for earlier changes, each behind the number of the write
+    /// that made them readable, if it is in the window; ascending.
     pub(super) fn late_in(&self, after: u64, to: u64) -> impl Iterator<Item = (u64, ScopeId)> {
         let start = self.late.partition_point(|(since, _)| *since <= after);
         let late = self.late.iter().skip(start).copied();
