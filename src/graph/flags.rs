@@ -81,12 +81,13 @@ impl GraphManager<'_> {
         let is_own = row.origin.is_none() && self.is_local(&row.owner)?;
         // A received row may still lack the bits that an earlier version did not set.
         let is_received = !is_own && row.scope_id.has_readers();
-        let is_exported = is_received || (is_own && row.sync_flags != 0);
+        let is_passed_on = !is_own && row.sync_flags < 0;
+        let is_exported = is_received || ((is_own || is_passed_on) && row.sync_flags != 0);
         if !is_exported {
             return Ok(0);
         }
         let flags = row.sync_flags | app.flags_of(travel_type(self.tx, app, row)?);
-        Ok(match is_received && flags != 0 {
+        Ok(match !is_own && flags != 0 {
             true => flags | RECEIVED_FLAG,
             false => flags & !RECEIVED_FLAG,
         })

@@ -291,15 +291,21 @@ impl GraphManager<'_> {
     }
 
     /// The bits of a received object: those of the domains in which a session with the feature
-    /// `relay` sends it on. A public object has none.
+    /// `relay` sends it on. A public object has none, except the record of an identity that this
+    /// node sent before: its former peers learn the new home from it.
     pub(super) fn received_flags(
         &self,
         app: &AppTable,
         schema: &TypeSchema,
-        object: &Object,
+        (object, existing): (&Object, Option<&ParentRow>),
     ) -> Result<i64, StoreError> {
         if schema.visibility == Visibility::Public {
-            return Ok(0);
+            let is_record = object.app == identities::APP;
+            let sent = existing.map_or(0, |row| row.sync_flags);
+            return Ok(match is_record && sent != 0 {
+                true => sent | RECEIVED_FLAG,
+                false => 0,
+            });
         }
         Ok(match self.sync_flags(app, schema, object, None)? {
             0 => 0,

@@ -59,6 +59,15 @@ impl Applied {
     }
 }
 
+/// What a peer's record of an identity that lives at a third node is.
+#[derive(Debug, Clone, Copy)]
+enum PassedOn {
+    /// Later than the known one, so that it is judged as a relayed one.
+    Taken,
+    /// Of no use here.
+    Known,
+}
+
 /// Whether [`GraphManager::apply_as`] looks for a stored revision of the object.
 #[derive(Debug, Clone, Copy)]
 enum Presence {
@@ -105,6 +114,16 @@ impl<'e> GraphManager<'e> {
         } = context
         else {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
+        };
+        let arrival = match self.passed_on(verified, peer)? {
+            Some(PassedOn::Taken) if arrival.trial == Trial::Arrived => Arrival {
+                trial: Trial::Relayed,
+                ..arrival
+            },
+            Some(PassedOn::Known) if arrival.trial == Trial::Arrived => {
+                return Ok(Applied::AlreadyStored);
+            }
+            _ => arrival,
         };
         let (object, trial) = (&verified.object, arrival.trial);
         let domain = self.schemas().domain(sync_domain);
@@ -208,7 +227,7 @@ impl<'e> GraphManager<'e> {
             return Ok(Applied::NoRoom);
         }
         self.end_group();
-        let flags = self.received_flags(app, schema, object)?;
+        let flags = self.received_flags(app, schema, (object, existing.as_ref()))?;
         let row = ParentRow {
             account,
             ..new_row(object, &verified.signed, Some(arrival.origin), flags)
@@ -271,9 +290,34 @@ impl<'e> GraphManager<'e> {
         }
     }
 
-    /// Whether a relayed record introduces an identity, or brings a later key of one that lives
-    /// elsewhere. Under the same key, only its home may move or contradict a known one. Otherwise
-    /// any peer could freeze an identity with what a thief of its key signed.
+    /// A record of another node's identity that a peer passes on: an earlier home does. `None`: the
+    /// record is judged as one that the peer sends for itself.
+    fn passed_on(
+        &self,
+        verified: &VerifiedObject,
+        peer: &keys::PeerId,
+    ) -> Result<Option<PassedOn>, StoreError> {
+        let Some(record) = &verified.record else {
+            return Ok(None);
+        };
+        if record.home() == *peer || record.home() == self.this_node {
+            return Ok(None);
+        }
+        let Some(known) = self.identity(&verified.object.oid)? else {
+            // Only a record that was asked for introduces an identity.
+            return Ok(Some(PassedOn::Known));
+        };
+        let is_earlier = record.precedence() < (known.key_id, known.home_counter);
+        Ok(match self.brings_relayed(verified)? {
+            true => Some(PassedOn::Taken),
+            false if is_earlier && known.home != self.this_node => Some(PassedOn::Known),
+            false => None,
+        })
+    }
+
+    /// Whether a relayed record introduces an identity, or brings a later key or profile of one
+    /// that lives elsewhere. Under the same key, only its home may move or contradict a known one.
+    /// Otherwise any peer could freeze an identity with what a thief of its key signed.
     fn brings_relayed(&self, verified: &VerifiedObject) -> Result<bool, StoreError> {
         let Some(record) = &verified.record else {
             return Ok(false);
@@ -286,7 +330,9 @@ impl<'e> GraphManager<'e> {
             && known.is_none_or(|known| {
                 let is_elsewhere =
                     known.home != self.this_node || self.leaves_under(&known, key_id);
-                is_elsewhere && key_id > known.key_id
+                let present = (known.key_id, known.home_counter);
+                let is_same = record.precedence() == present && record.home() == known.home;
+                is_elsewhere && (key_id > known.key_id || is_same)
             }))
     }
 

@@ -30,6 +30,7 @@ mod late_readers;
 mod leaving;
 mod local_writes;
 mod moves;
+mod moves_late;
 mod moves_repeated;
 mod new_domains;
 mod outbox;
