@@ -1,9 +1,10 @@
 //! The file that moves an identity to another node: its keys, then its objects (docs/DECISIONS.md
 //! 10).
 //!
-//! A sealed stream with the keys ([`Handover`]), then each object: the length of its encoding in 4
-//! bytes, big-endian, and the encoding. Invariants: the file has its final name only after it was
-//! read back. A reader returns authenticated objects only, and reports the end only if the file is
+//! A sealed stream with the keys ([`Handover`]), then entries: the length of the entry in 4 bytes,
+//! big-endian, and the entry. An entry is the encoding of an object. With the highest bit of the
+//! length set, the entry is the oid of a scope and a list of address records. Invariants: the file has its final name only after it was
+//! read back. A reader returns authenticated entries only, and reports the end only if the file is
 //! whole. Tested below and in `tests/system/moves.rs`.
 
 use std::fs::File;
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use keys::vault::VaultError;
 use keys::{
-    Handover, KeyManager, Limits, MoveFileKey, Oid, OpeningReader, SealError, SealingWriter,
-    SignedObject, codec, crash_point,
+    AddressRecord, Handover, KeyManager, Limits, MoveFileKey, Oid, OpeningReader, SealError,
+    SealingWriter, SignedObject, codec, crash_point,
 };
 
 use super::archive::CHUNK_BYTES;
@@ -22,8 +23,12 @@ use crate::data_dir::{StagingError, create_new, files, sync_folder};
 
 /// Longest encoding of an object, in bytes: 65,536 bytes, key number and signature.
 const OBJECT_BYTES_MAX: usize = 66 * 1024;
-/// Bytes of objects after which [`MoveReader::next_objects`] returns.
+/// Bytes of entries after which [`MoveReader::next_part`] returns.
 const PART_BYTES: usize = 256 * 1024;
+/// The bit of a length that marks an entry with address records.
+const ADDRESSES: u32 = 1 << 31;
+/// Most records of an entry, so that it is not longer than an object. A record has up to 6 KiB.
+const ENTRY_RECORDS_MAX: usize = 8;
 
 /// Why a file that moves an identity was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +48,10 @@ pub(crate) enum MoveFileError {
     /// The file cannot be read, was changed, or is not whole.
     #[error("cannot read the file: it is damaged or not whole, or its key is wrong")]
     Stream(#[source] io::Error),
-    /// The stream has something else than objects.
-    #[error("the file has something else than objects")]
+    /// The stream has something else than objects and address records.
+    #[error("the file has something else than objects and addresses")]
     Malformed,
-    /// The file that was read back has another number of objects.
+    /// The file that was read back has another number of entries.
     #[error("the file differs from what was written: the disk may be failing")]
     Differs,
 }
@@ -56,7 +61,7 @@ pub(crate) struct MoveWriter {
     out: PathBuf,
     draft: TempPath,
     stream: SealingWriter<BufWriter<File>>,
-    objects: u64,
+    entries: u64,
 }
 
 impl MoveWriter {
@@ -80,21 +85,38 @@ impl MoveWriter {
             out: out.to_owned(),
             draft,
             stream,
-            objects: 0,
+            entries: 0,
         })
     }
 
     /// Appends objects.
     pub(crate) fn add(&mut self, objects: &[SignedObject]) -> Result<(), MoveFileError> {
         for object in objects {
-            let bytes = codec::encode(object);
-            let length = u32::try_from(bytes.len()).map_err(|_| MoveFileError::Malformed)?;
-            self.stream
-                .write_all(&length.to_be_bytes())
-                .and_then(|()| self.stream.write_all(&bytes))
-                .map_err(files("write", &self.draft.0))?;
-            self.objects += 1;
+            self.entry(0, &codec::encode(object))?;
         }
+        Ok(())
+    }
+
+    /// Appends the address records of members' nodes in a scope.
+    pub(crate) fn add_addresses(
+        &mut self,
+        scope: &Oid,
+        records: &[AddressRecord],
+    ) -> Result<(), MoveFileError> {
+        for records in records.chunks(ENTRY_RECORDS_MAX) {
+            let entry = [scope.as_bytes().as_slice(), &codec::encode(&records)].concat();
+            self.entry(ADDRESSES, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, kind: u32, bytes: &[u8]) -> Result<(), MoveFileError> {
+        let length = u32::try_from(bytes.len()).map_err(|_| MoveFileError::Malformed)?;
+        self.stream
+            .write_all(&(length | kind).to_be_bytes())
+            .and_then(|()| self.stream.write_all(bytes))
+            .map_err(files("write", &self.draft.0))?;
+        self.entries += 1;
         Ok(())
     }
 
@@ -114,14 +136,14 @@ impl MoveWriter {
             .len();
         drop(file);
         let mut written = MoveReader::read_back(draft, keys)?;
-        let mut objects = 0;
+        let mut entries = 0;
         loop {
-            match written.next_objects()?.len() {
+            match written.next_part()?.len() {
                 0 => break,
-                some => objects += some as u64,
+                some => entries += some as u64,
             }
         }
-        if objects != self.objects {
+        if entries != self.entries {
             return Err(MoveFileError::Differs);
         }
         let folder = check_target(&self.out)?;
@@ -129,6 +151,26 @@ impl MoveWriter {
         sync_folder(folder)?;
         crash_point("move: file named");
         Ok(length)
+    }
+}
+
+/// Some entries of a file.
+#[derive(Debug, Default)]
+pub(crate) struct MovePart {
+    /// The objects, in order.
+    pub(crate) objects: Vec<SignedObject>,
+    /// The oids of scopes, with the address records of members' nodes.
+    pub(crate) addresses: Vec<(Oid, Vec<AddressRecord>)>,
+}
+
+impl MovePart {
+    fn len(&self) -> usize {
+        self.objects.len() + self.addresses.len()
+    }
+
+    /// Whether the file has ended, and is whole.
+    pub(crate) fn is_end(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -158,16 +200,16 @@ impl MoveReader {
         self.handover
     }
 
-    /// The next objects. Empty: the file has ended, and is whole.
-    pub(crate) fn next_objects(&mut self) -> Result<Vec<SignedObject>, MoveFileError> {
+    /// The next entries.
+    pub(crate) fn next_part(&mut self) -> Result<MovePart, MoveFileError> {
         let limits = Limits {
             bytes_max: OBJECT_BYTES_MAX,
             depth_max: 2,
             items_max: 8,
         };
-        let (mut objects, mut bytes) = (Vec::new(), 0);
+        let (mut part, mut bytes) = (MovePart::default(), 0);
         while bytes < PART_BYTES {
-            let Some(length) = self.next_length()? else {
+            let Some((kind, length)) = self.next_length()? else {
                 break;
             };
             if length > OBJECT_BYTES_MAX {
@@ -177,14 +219,19 @@ impl MoveReader {
             self.stream
                 .read_exact(&mut encoded)
                 .map_err(MoveFileError::Stream)?;
-            objects.push(codec::decode(&encoded, &limits).map_err(|_| MoveFileError::Malformed)?);
+            match kind {
+                ADDRESSES => part.addresses.push(addresses(&encoded)?),
+                _ => part
+                    .objects
+                    .push(codec::decode(&encoded, &limits).map_err(|_| MoveFileError::Malformed)?),
+            }
             bytes += length;
         }
-        Ok(objects)
+        Ok(part)
     }
 
-    /// The length of the next object. `None`: the file has ended.
-    fn next_length(&mut self) -> Result<Option<usize>, MoveFileError> {
+    /// Kind and length of the next entry. `None`: the file has ended.
+    fn next_length(&mut self) -> Result<Option<(u32, usize)>, MoveFileError> {
         let mut bytes = Vec::with_capacity(4);
         (&mut self.stream)
             .take(4)
@@ -194,8 +241,19 @@ impl MoveReader {
             return Ok(None);
         }
         let bytes: [u8; 4] = bytes.try_into().map_err(|_| MoveFileError::Malformed)?;
-        Ok(usize::try_from(u32::from_be_bytes(bytes)).ok())
+        let length = u32::from_be_bytes(bytes);
+        let (kind, length) = (length & ADDRESSES, length & !ADDRESSES);
+        Ok(usize::try_from(length).ok().map(|length| (kind, length)))
     }
+}
+
+fn addresses(entry: &[u8]) -> Result<(Oid, Vec<AddressRecord>), MoveFileError> {
+    let (scope, records) = entry
+        .split_at_checked(Oid::LEN)
+        .ok_or(MoveFileError::Malformed)?;
+    let scope = Oid::from_slice(scope).ok_or(MoveFileError::Malformed)?;
+    let records = AddressRecord::decode_list(records).map_err(|_| MoveFileError::Malformed)?;
+    Ok((scope, records))
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, StagingError> {
@@ -238,19 +296,26 @@ mod tests {
         let objects: Vec<_> = (0..20).map(|number| object(number * 3000 + 1)).collect();
         let mut writer = MoveWriter::begin(&keys, identity, &out).unwrap();
         writer.add(&objects).unwrap();
+        let records: Vec<_> = (0..20).map(|now| keys.address_record(now)).collect();
+        let scope = Oid::from_bytes([5; Oid::LEN]);
+        writer.add_addresses(&scope, &records).unwrap();
         assert!(!out.exists());
         let bytes = writer.finish(&keys).unwrap();
         assert_eq!(bytes, fs::metadata(&out).unwrap().len());
         let mut reader = MoveReader::open(&out, &key(&out)).unwrap();
-        let mut read = Vec::new();
+        let (mut read, mut addresses) = (Vec::new(), Vec::new());
         loop {
-            let mut part = reader.next_objects().unwrap();
-            if part.is_empty() {
+            let mut part = reader.next_part().unwrap();
+            if part.is_end() {
                 break;
             }
-            read.append(&mut part);
+            read.append(&mut part.objects);
+            for (of, mut some) in part.addresses {
+                assert_eq!(of, scope);
+                addresses.append(&mut some);
+            }
         }
-        assert_eq!(read, objects);
+        assert_eq!((read, addresses), (objects, records));
         assert_eq!(reader.into_handover().identity(), identity);
         // Cut between two chunks.
         let cut = folder.path().join("cut");
@@ -259,8 +324,8 @@ mod tests {
         file.set_len(93 + 65_552 * 2).unwrap();
         let mut reader = MoveReader::open(&cut, &key(&cut)).unwrap();
         let end = loop {
-            match reader.next_objects() {
-                Ok(part) => assert!(!part.is_empty(), "an end without an error"),
+            match reader.next_part() {
+                Ok(part) => assert!(!part.is_end(), "an end without an error"),
                 Err(error) => break error,
             }
         };

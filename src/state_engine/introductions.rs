@@ -1,24 +1,19 @@
-//! Introductions: which address records this node takes, and which members' nodes it dials by
-//! itself (docs/DECISIONS.md 10).
+//! Introductions: which members' nodes this node dials by itself (docs/DECISIONS.md 10).
 //!
-//! Invariants: a record is taken only for the home in this node's own record of an identity. The
-//! dials of a day are bounded for each owner, who can found any number of scopes. Tested in
-//! `tests/core/introductions.rs`.
+//! Invariant: the dials of a day are bounded for each owner, who can found any number of scopes.
+//! Tested in `tests/core/introductions.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys::{Oid, OnionAddr, PeerId, VerifiedAddress, codec};
+use keys::{Oid, OnionAddr, PeerId};
 use rand::RngExt as _;
 
 use super::engine::StateEngine;
 use super::places::MeetingPlace;
 use super::view::View;
-use crate::graph::{home_chain, known_server_chain};
 use crate::op_context::Timestamp;
-use crate::store::{
-    AddressRow, INTRODUCTIONS_MAX, Introduction, Rows, ScopeId, StoreError, Verdict, WriteTx,
-};
+use crate::store::{INTRODUCTIONS_MAX, Introduction, Rows, ScopeId, StoreError, Verdict};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -33,8 +28,6 @@ const OWNER_MAX: usize = 16;
 const ROWS_MAX: usize = 8;
 /// Failed dials after which a node that was never reached gives way to others.
 const TRIES_MAX: u32 = 3;
-/// Seconds by which a counter of an address record may be ahead of the clock.
-const AHEAD_S_MAX: u64 = 24 * 60 * 60;
 /// Sessions with introduced nodes at the same time, from which no further one is dialled.
 const LIVE_MAX: usize = 64;
 /// Duration of a session after which a node counts as reliable again.
@@ -43,8 +36,6 @@ const STABLE_MS: u64 = 60 * MINUTE_MS;
 const REACHED_PAUSE_MS_MAX: u64 = 4 * 60 * MINUTE_MS;
 /// Hours between two dials of a node that was never reached, by the number of failures.
 const UNREACHED_PAUSES_H: [u64; 7] = [1, 4, 12, 24, 48, 96, 168];
-/// Time after which an address record is deleted.
-const KEPT_MS: u64 = 30 * DAY_MS;
 
 /// Facts about sessions by which dials are planned.
 #[derive(Debug, Clone, Default)]
@@ -96,55 +87,6 @@ fn may_introduce(rows: &Rows<'_>, node: &PeerId, now: Timestamp) -> Result<bool,
 }
 
 impl StateEngine {
-    /// Takes the address records whose nodes are homes of members of a scope. Returns how many were
-    /// new.
-    pub fn take_addresses(
-        &mut self,
-        now: Timestamp,
-        scope: ScopeId,
-        records: &[VerifiedAddress],
-    ) -> Result<usize, StoreError> {
-        let (Some(place), _) = self.view().meeting_place(scope)? else {
-            return Ok(0);
-        };
-        let mut homes: BTreeMap<PeerId, Vec<Oid>> = BTreeMap::new();
-        for member in &place.members {
-            homes.entry(member.home).or_default().push(member.identity);
-        }
-        self.store.transaction(|tx| {
-            let mut taken = 0;
-            for record in records {
-                let node = record.node();
-                let Some(identities) = homes.get(&node) else {
-                    continue;
-                };
-                if !tx.is_banned(&node, now)? && is_later(tx, record, identities, now)? {
-                    let stored = tx.address(&node)?;
-                    tx.put_address(&AddressRow {
-                        peer: node,
-                        record: codec::encode(&[record.record()]),
-                        onion: record.onion(),
-                        key_id: record.order().0,
-                        counter: record.order().1,
-                        // Another owner must not take over the place of the record.
-                        scope_owner: stored.map_or(place.owner, |stored| stored.scope_owner),
-                        at: now,
-                    })?;
-                    taken += 1;
-                }
-            }
-            Ok(taken)
-        })
-    }
-
-    /// Deletes the address records that were taken long ago, or by a clock that was ahead.
-    pub fn expire_addresses(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let first = Timestamp(now.0.saturating_sub(KEPT_MS));
-        let last = Timestamp(now.0.saturating_add(DAY_MS));
-        self.store
-            .transaction(|tx| tx.keep_addresses_between(first, last))
-    }
-
     /// Begins introductions to the nodes of the members of `places`, within the bounds of a day.
     /// Returns the dials that are due.
     pub fn plan_introductions(
@@ -321,35 +263,6 @@ impl StateEngine {
             tx.put_introduction(&row)
         })
     }
-}
-
-/// Whether a record follows all that is known of its node. The stored record, the home record of an
-/// identity and the last session each have a chain. A counter far ahead of this node's clock would
-/// outlast every later record.
-fn is_later(
-    tx: &WriteTx<'_>,
-    record: &VerifiedAddress,
-    identities: &[Oid],
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let (chain, (key_id, counter)) = (&record.record().node, record.order());
-    let now_s = now.0 / 1000;
-    if counter > now_s + AHEAD_S_MAX || counter < now_s.saturating_sub(KEPT_MS / 1000) {
-        return Ok(false);
-    }
-    let mut known = vec![known_server_chain(tx, &chain.oid())?];
-    for identity in identities {
-        if let Some(identity) = tx.identity(identity)? {
-            known.push(home_chain(tx, &identity)?);
-        }
-    }
-    if let Some(stored) = tx.address(&record.node())? {
-        if (key_id, counter) <= (stored.key_id, stored.counter) {
-            return Ok(false);
-        }
-        known.push(Some(stored.record()?.node));
-    }
-    Ok(known.iter().flatten().all(|known| chain.continues(known)))
 }
 
 /// The onion service at which this node dials a node by itself; none if it may not, or does not

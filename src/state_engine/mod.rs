@@ -6,6 +6,7 @@
 //! A package holds every change in `from_seq..=to_seq` that the recipient may read. A change group
 //! is never split over two packages. Tested in `tests/core`.
 
+mod addresses;
 mod applied;
 mod apply;
 mod aside;
@@ -17,6 +18,7 @@ mod engine;
 mod epoch;
 mod fetch;
 mod handover;
+mod handover_addresses;
 mod handover_page;
 mod ingest;
 mod introductions;
@@ -57,6 +59,7 @@ pub use engine::StateEngine;
 pub use epoch::{EpochError, EpochFault, OwnEpoch};
 pub use fetch::{FetchRequest, Fetched, Lacking};
 pub use handover::{HandedOver, HandoverFault, MoveSource, MovedObject};
+pub use handover_addresses::MovedAddresses;
 pub use handover_page::{HandoverCursor, HandoverPage};
 pub use introductions::{DialFacts, IntroductionDial, IntroductionOutcome};
 pub use limits::{AsideLimits, CoreLimits, RecoveryLimits};

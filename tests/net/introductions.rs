@@ -12,7 +12,7 @@ use keys::{Oid, codec};
 use postern::config::SyncConfig;
 use postern::graph::{AcceptPolicy, GraphManager};
 use postern::peer::message::{Introduce, Introduced, SessionMessage};
-use postern::services::invitations;
+use postern::services::{conversations, invitations};
 use postern::state_engine::CoreLimits;
 
 const MESSAGES: &str = "messages";
@@ -102,6 +102,44 @@ async fn members_with_one_common_peer_reach_each_other_and_stay_untrusted() {
         wait_for(to, |node| node.texts().contains(&expected)).await;
     }
     stop([alice, carol]).await;
+}
+
+/// Bob's identity moves from the common peer to a node that no other member knows.
+#[tokio::test]
+async fn identity_that_moved_reaches_the_members_that_its_old_home_knows() {
+    let net = MemoryNet::new();
+    let [alice, old, carol, new] = [("Alice", 1), ("Bob", 2), ("Carol", 4), ("New", 6)]
+        .map(|(name, seed)| node(&net, name, seed));
+    let talk = found(&old, [&alice, &carol]).await;
+    let bob = old.identity;
+    new.meet(&old).await;
+    new.pull_everything(&old).await;
+    old.pull_everything(&new).await;
+    for node in [&alice, &old, &carol] {
+        node.dialler.keep_introducing(|| true);
+    }
+    let members = [alice.peer_id(), carol.peer_id()];
+    let knows = |node: &LiveNode, peer| node.read(move |view| view.rows.address(&peer)).is_some();
+    // The addresses have no `change_seq`.
+    while !members.iter().all(|peer| knows(&old, *peer)) {
+        tokio::task::yield_now().await;
+    }
+    new.receive(&old, bob);
+    new.dialler.keep_introducing(|| true);
+    for peer in &members {
+        new.wait_for_session(peer).await;
+    }
+    for node in [&alice, &carol] {
+        wait_for(node, |node| node.home_of(bob) == Some(new.peer_id())).await;
+    }
+    old.stop().await;
+    new.graph(move |graph| conversations::send(graph, talk, bob, "from here").map(drop))
+        .unwrap();
+    let expected = (bob, "from here".to_owned());
+    for node in [&alice, &carol] {
+        wait_for(node, |node| node.texts().contains(&expected)).await;
+    }
+    stop([alice, carol, new]).await;
 }
 
 #[tokio::test]

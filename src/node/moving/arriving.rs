@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keys::{Handover, MoveFileKey, SignedObject, VaultError, crash_point, error_chain};
+use keys::{
+    AddressRecord, Handover, MoveFileKey, Oid, SignedObject, VaultError, crash_point, error_chain,
+};
 
 use super::file_work::blocking;
 use super::progress::MoveState;
@@ -17,6 +19,12 @@ use crate::node::rotation::{VaultOperations, in_vault, internal, name_error};
 use crate::services::identities;
 use crate::state_engine::{HandedOver, HandoverFault, MoveSource, MovedObject};
 use crate::store::StoreError;
+
+/// Most entries with addresses that are kept, each of up to 8 records.
+const ADDRESS_ENTRIES_MAX: usize = 512;
+
+/// The oid of a scope, and address records of members' nodes.
+type ScopeAddresses = (Oid, Vec<AddressRecord>);
 
 /// A move to this node.
 pub(super) struct Arriving {
@@ -49,7 +57,7 @@ impl Arriving {
             old_home: checked.handover.source(),
         };
         self.may_arrive(&checked, source).await?;
-        let taken = self.store(&checked.handover, source).await?;
+        let (taken, addresses) = self.store(&checked.handover, source).await?;
         crash_point("move: objects stored");
         let naming = self
             .vault
@@ -64,7 +72,22 @@ impl Arriving {
             row.left_objects = taken.left as u64;
             row.left_code = taken.first_left;
         })?;
-        self.vault.resume_rotation(identity).await
+        self.vault.resume_rotation(identity).await?;
+        self.take_addresses(addresses).await
+    }
+
+    /// Takes the addresses of members' nodes, now that the identity lives here.
+    async fn take_addresses(&self, scopes: Vec<ScopeAddresses>) -> Result<(), ControlError> {
+        let core = &self.vault.core;
+        for (scope, records) in scopes {
+            let verified = core.verify_addresses(records).await.map_err(internal)?;
+            // The old home verified them too.
+            let Ok(records) = verified else { continue };
+            let taking =
+                core.write(move |core, now| core.take_moved_addresses(now, &scope, &records));
+            taking.await.map_err(internal_store)?;
+        }
+        Ok(())
     }
 
     /// Reads the whole file, which authenticates it to its end.
@@ -74,13 +97,13 @@ impl Arriving {
             let mut reader = MoveReader::open(&file, &key)?;
             let (mut objects, mut record) = (0, None);
             loop {
-                let part = reader.next_objects()?;
-                if part.is_empty() {
+                let part = reader.next_part()?;
+                if part.is_end() {
                     break;
                 }
-                objects += part.len() as u64;
+                objects += part.objects.len() as u64;
                 // The record is the first object.
-                record = record.or_else(|| part.into_iter().next());
+                record = record.or_else(|| part.objects.into_iter().next());
             }
             let handover = reader.into_handover();
             Ok(Checked {
@@ -112,12 +135,12 @@ impl Arriving {
         })
     }
 
-    /// Stores the objects of the file, in portions.
+    /// Stores the objects of the file, in portions. Returns the addresses too.
     async fn store(
         &self,
         handover: &Handover,
         source: MoveSource,
-    ) -> Result<HandedOver, ControlError> {
+    ) -> Result<(HandedOver, Vec<ScopeAddresses>), ControlError> {
         let core = &self.vault.core;
         let limits = core.context().limits.graph;
         let chain = handover.chain().verify();
@@ -125,17 +148,20 @@ impl Arriving {
         let chain = Arc::new(chain);
         let (file, key) = (self.file.clone(), self.key.clone());
         let mut reader = blocking(move || MoveReader::open(&file, &key)).await?;
-        let mut taken = HandedOver::default();
+        let (mut taken, mut addresses) = (HandedOver::default(), Vec::new());
         loop {
             let (back, part) = blocking(move || {
-                let part = reader.next_objects()?;
+                let part = reader.next_part()?;
                 Ok((reader, part))
             })
             .await?;
             reader = back;
-            if part.is_empty() {
-                return Ok(taken);
+            if part.is_end() {
+                return Ok((taken, addresses));
             }
+            addresses.extend(part.addresses);
+            addresses.truncate(ADDRESS_ENTRIES_MAX);
+            let part = part.objects;
             let count = part.len() as u64;
             let reading = core.read(move |view| Ok((view.keys_of(&part)?, part)));
             let (known, part) = reading.await.map_err(internal_store)?;

@@ -10,7 +10,7 @@ use crate::api::{ControlError, MoveError};
 use crate::backup::{MoveWriter, check_target};
 use crate::node::rotation::{VaultOperations, in_vault, internal};
 use crate::state_engine::HandoverCursor;
-use crate::store::StoreError;
+use crate::store::{ScopeId, StoreError};
 
 /// A move away from this node.
 pub(super) struct Leaving<'m> {
@@ -72,11 +72,34 @@ impl Leaving<'_> {
             self.state.change(|row| row.done_objects += count)?;
             next = page.next;
         }
+        writer = self.write_addresses(writer).await?;
         self.state.change(|row| row.step = "checking")?;
         let keys = self.vault.keys.clone();
         blocking(move || writer.finish(&keys)).await.map(drop)
     }
+
+    /// Members of the identity's scopes may know the old home only.
+    async fn write_addresses(&self, mut writer: MoveWriter) -> Result<MoveWriter, ControlError> {
+        let (identity, mut next) = (self.identity, Some(ScopeId(0)));
+        while let Some(after) = next {
+            let reading = self
+                .vault
+                .core
+                .read(move |view| view.moved_addresses(&identity, after));
+            let page = reading.await.map_err(internal)?;
+            writer = blocking(move || {
+                for (scope, records) in &page.scopes {
+                    writer.add_addresses(scope, records)?;
+                }
+                Ok(writer)
+            })
+            .await?;
+            next = page.last;
+        }
+        Ok(writer)
+    }
 }
+
 impl VaultOperations {
     /// Removes the keys of an identity that lives at its new home. Returns whether there were any.
     pub(in crate::node) async fn finish_move(&self, identity: Oid) -> Result<bool, ControlError> {

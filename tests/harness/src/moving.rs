@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use keys::{Handover, Oid, SignedObject, VaultError};
+use keys::{AddressRecord, Handover, Oid, SignedObject, VaultError};
 use postern::services::identities;
 use postern::state_engine::{HandedOver, HandoverCursor, HandoverFault, MoveSource, MovedObject};
+use postern::store::ScopeId;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -101,7 +102,24 @@ impl TestNode {
         let handover = from.keys.hand_over(identity).unwrap();
         let taken = self.take_objects(&handover, from.handed_over(identity));
         self.take_keys(&handover).unwrap();
+        let addresses = from.moved_addresses(identity);
         self.complete_move(identity);
+        for (scope, records) in addresses {
+            let records: Vec<_> = records.into_iter().map(|it| it.verify().unwrap()).collect();
+            self.write(move |core, now| core.take_moved_addresses(now, &scope, &records))
+                .unwrap();
+        }
         taken.unwrap()
+    }
+
+    /// The address records of the file that moves an identity.
+    pub fn moved_addresses(&self, identity: Oid) -> Vec<(Oid, Vec<AddressRecord>)> {
+        let (mut scopes, mut next) = (Vec::new(), Some(ScopeId(0)));
+        while let Some(after) = next {
+            let page = self.read(move |view| view.moved_addresses(&identity, after));
+            scopes.extend(page.scopes);
+            next = page.last;
+        }
+        scopes
     }
 }
