@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bastion::{DialTerms, Feature, HandshakeError, HandshakeStep, Tier};
 use futures::future::join_all;
-use keys::{PeerId, TraceId, error_chain};
+use keys::{Digest, PeerId, TraceId, error_chain};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
@@ -25,8 +25,7 @@ use super::registry::LiveSession;
 use super::sync_error::SyncError;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    DialFacts, IntroductionDial, IntroductionOutcome, MeetingPlace, MeetingPlaces, Member,
-    RECORD_COST,
+    DialFacts, IntroductionDial, IntroductionOutcome, MeetingPlace, MeetingPlaces, RECORD_COST,
 };
 use crate::store::{ScopeId, StoreError};
 
@@ -38,6 +37,8 @@ const DIAL_MAX: Duration = Duration::from_secs(180);
 const SCOPES_MAX: usize = 4;
 /// Most replies to one question: 256 members can take part in a scope.
 const PAGES_MAX: usize = 8;
+/// Most scopes for which a question to one peer is remembered.
+const ASKED_MAX: usize = 512;
 /// Longest time that a look waits for replies.
 const ASKING_MAX: Duration = Duration::from_secs(30);
 /// Time after which a question is repeated at first; doubles with each.
@@ -45,11 +46,21 @@ const REPEAT_MIN: Duration = Duration::from_secs(60);
 
 /// When a peer was asked for the addresses of the members of a scope.
 struct Asked {
-    members: Vec<Member>,
+    members: Digest,
     /// Time from which a change of the members counts.
     changed_from: Instant,
     repeat_at: Instant,
     pause: Duration,
+}
+
+/// A digest of the members of a scope and their homes, by identity.
+fn digest_of(place: &MeetingPlace) -> Digest {
+    let members = place.members.iter();
+    let bytes: Vec<u8> = members
+        .flat_map(|it| it.identity.as_bytes().iter().chain(it.home.as_bytes()))
+        .copied()
+        .collect();
+    Digest::of(&bytes)
 }
 
 /// The task that introduces this node.
@@ -151,7 +162,7 @@ impl Introducer {
         let is_due = |place: &&MeetingPlace| {
             let asked = self.asked.get(&(peer, place.scope));
             asked.is_none_or(|it| {
-                let is_changed = it.members != place.members && it.changed_from <= now;
+                let is_changed = it.members != digest_of(place) && it.changed_from <= now;
                 it.repeat_at <= now || is_changed
             })
         };
@@ -174,7 +185,8 @@ impl Introducer {
             for place in places {
                 let key = (*session.handle.peer(), place.scope);
                 let before = self.asked.get(&key);
-                let is_same = before.is_some_and(|asked| asked.members == place.members);
+                let members = digest_of(place);
+                let is_same = before.is_some_and(|asked| asked.members == members);
                 let pause = match before {
                     Some(asked) if is_same && answered.contains(&key) => asked.pause,
                     _ => repeat_min,
@@ -182,7 +194,7 @@ impl Introducer {
                 self.asked.insert(
                     key,
                     Asked {
-                        members: place.members.clone(),
+                        members,
                         changed_from: now + repeat_min,
                         repeat_at: now + pause,
                         pause: (2 * pause).min(repeat_max),
@@ -193,6 +205,20 @@ impl Introducer {
         let peers = questions.iter().map(|(session, _)| *session.handle.peer());
         let live: BTreeSet<PeerId> = peers.collect();
         self.asked.retain(|(peer, _), _| live.contains(peer));
+        live.into_iter().for_each(|peer| self.forget_asked(peer));
+    }
+
+    /// Forgets the questions to a peer that are due first, because one owner can found any number
+    /// of scopes.
+    fn forget_asked(&mut self, peer: PeerId) {
+        let of_peer = (peer, ScopeId(i64::MIN))..=(peer, ScopeId(i64::MAX));
+        let asked = self.asked.range(of_peer);
+        let mut due: Vec<_> = asked.map(|(key, asked)| (asked.repeat_at, *key)).collect();
+        due.sort_unstable();
+        let surplus = due.len().saturating_sub(ASKED_MAX);
+        for (_, key) in due.iter().take(surplus) {
+            self.asked.remove(key);
+        }
     }
 
     /// Asks one peer, and takes the records of its replies.
