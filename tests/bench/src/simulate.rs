@@ -71,6 +71,7 @@ fn print(seed: u64, seconds: f64, outcome: Result<Outcome, Violation>, json: boo
             json!({
                 "name": "seed", "seed": seed, "holds": true, "seconds": seconds,
                 "nodes": outcome.nodes, "objects": outcome.objects,
+                "dead_dials": outcome.dead_dials,
                 "virtual_s": outcome.virtual_s, "features": outcome.features.to_string(),
                 "bodies_whole": outcome.transfers.whole,
                 "bodies_fetched": outcome.transfers.fetched,

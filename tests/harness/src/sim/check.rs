@@ -88,6 +88,8 @@ impl World {
             let home = made.home;
             match stored[home].get(oid) {
                 None if self.is_left_in_file(stored, made) => {}
+                // The received one, whose values were dropped with the scope.
+                Some(object) if object.rev == 0 && self.is_left_in_file(stored, made) => {}
                 None => return Err(format!("node {home} lost its own {oid:?}: {made:?}")),
                 Some(object) if object.rev < made.rev => {
                     let rev = object.rev;
@@ -154,6 +156,7 @@ impl World {
             None if made.rev == 0 && self.outlasts(object, home) => Ok(()),
             // A restored home lacks what its own objects need, if no peer sends it.
             None if !self.are_needs_sent(home, made) => Ok(()),
+            None if self.is_left_in_file(stored, made) => Ok(()),
             // A restored home drops objects of a scope that was deleted meanwhile.
             None if made.rev == 0 && is_deleted_at(&stored[home], made) => Ok(()),
             None => {
@@ -194,10 +197,11 @@ impl World {
                 || self.is_of_hostile_scope(made))
     }
 
-    /// Whether an object lies in a scope of the hostile peer, which shows each node other lists.
+    /// Whether an object lies in a scope of a hostile peer, whose lists the memory lacks.
     fn is_of_hostile_scope(&self, made: &Made) -> bool {
-        made.scope
-            .is_some_and(|scope| self.hostile_oids().contains(&scope))
+        made.scope.is_some_and(|scope| {
+            self.hostile_oids().contains(&scope) || self.is_listed_scope(&scope)
+        })
     }
 
     /// Whether a node must have an object: its home has it, and nothing that it needs is missing.
@@ -279,7 +283,7 @@ impl World {
                         "node {number} lacks the record of {oid:?}: {person:?}"
                     ));
                 }
-                (Some(_), _) if !is_met && is_heard_of => {}
+                (Some(_), _) if !is_met && (is_heard_of || self.is_told(oid)) => {}
                 (Some(_), _) if !is_met => {
                     return Err(format!(
                         "node {number} has the record of {oid:?}: {person:?}"

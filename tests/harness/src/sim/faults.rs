@@ -196,6 +196,7 @@ impl World {
 
     fn set_back(&mut self, number: usize, backup: &Backup) {
         self.memory.set_back(number, &backup.revs);
+        self.net.dead_dials.forget(self.nodes[number].onion);
         self.start(number);
     }
 }

@@ -253,9 +253,9 @@ impl World {
         Some(signed)
     }
 
-    /// Whether an identity belongs to the hostile peer.
+    /// Whether an identity belongs to a hostile peer.
     pub(super) fn is_hostile(&self, identity: &Oid) -> bool {
-        *identity == self.mallory.core.identity
+        *identity == self.mallory.core.identity || self.is_listed(identity)
     }
 
     /// Nothing private was sent to the hostile peer.

@@ -13,10 +13,12 @@ use postern::state_engine::MeetingPlace;
 use postern::store::ScopeId;
 use rand::RngExt as _;
 use rand::seq::IteratorRandom as _;
+use rusqlite::{Connection, OpenFlags};
 
 use super::members::is_scope;
 use super::scenario::Feature;
 use super::world::World;
+use crate::TestNode;
 
 /// Identities that gave an `accept`, each with the scope.
 const ACCEPTS: &str = "SELECT DISTINCT s.oid, a.identity_oid
@@ -48,24 +50,13 @@ impl World {
         self.knows(one, other) && meet && offers(one) && offers(other)
     }
 
-    fn number_of(&self, peer: &PeerId) -> Option<usize> {
+    pub(super) fn number_of(&self, peer: &PeerId) -> Option<usize> {
         let mut nodes = 0..self.nodes.len();
         nodes.find(|number| self.up(*number).unwrap().peer_id() == *peer)
     }
 
-    fn addresses_at(&self, number: usize) -> BTreeMap<PeerId, OnionAddr> {
-        let connection = self.open(number);
-        let mut statement = connection.prepare(ADDRESSES).unwrap();
-        let rows = statement.query_map([], |row| {
-            let onion = keys::PublicKey::from_bytes(row.get(1)?);
-            let onion = OnionAddr::from_public_key(onion);
-            Ok((PeerId::from_bytes(row.get(0)?), onion))
-        });
-        rows.unwrap().map(Result::unwrap).collect()
-    }
-
     /// For each scope of three or more the identities that take part, or took part.
-    fn members_ever(&self) -> BTreeMap<Oid, BTreeSet<Oid>> {
+    pub(super) fn members_ever(&self) -> BTreeMap<Oid, BTreeSet<Oid>> {
         let mut members: BTreeMap<Oid, BTreeSet<Oid>> = BTreeMap::new();
         for number in 0..self.nodes.len() {
             let connection = self.open(number);
@@ -118,10 +109,13 @@ impl World {
         }
         let members = self.members_ever();
         let hostile = self.mallory.core.peer_id();
+        let is_honest = |peer: &PeerId| *peer != hostile && !self.is_listed_node(peer);
         let nodes = 0..self.nodes.len();
-        let known: Vec<_> = nodes.map(|number| self.addresses_at(number)).collect();
+        let known: Vec<_> = nodes
+            .map(|number| addresses_of(self.up(number).unwrap()))
+            .collect();
         for (number, addresses) in known.iter().enumerate() {
-            for (peer, onion) in addresses.iter().filter(|(peer, _)| **peer != hostile) {
+            for (peer, onion) in addresses.iter().filter(|it| is_honest(it.0)) {
                 let Some(of) = self.number_of(peer) else {
                     return Err(format!("node {number} has an address of no node"));
                 };
@@ -229,6 +223,19 @@ impl World {
         };
         codec::encode(&list)
     }
+}
+
+/// The addresses that a node has.
+pub(super) fn addresses_of(node: &TestNode) -> BTreeMap<PeerId, OnionAddr> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(node.database(), flags).unwrap();
+    let mut statement = connection.prepare(ADDRESSES).unwrap();
+    let rows = statement.query_map([], |row| {
+        let onion = keys::PublicKey::from_bytes(row.get(1)?);
+        let onion = OnionAddr::from_public_key(onion);
+        Ok((PeerId::from_bytes(row.get(0)?), onion))
+    });
+    rows.unwrap().map(Result::unwrap).collect()
 }
 
 /// The reply to a node that asks for addresses.

@@ -17,6 +17,7 @@ mod hostile_scopes;
 mod hostile_stubs;
 mod intermittent;
 mod introductions;
+mod lister;
 mod members;
 mod memory;
 mod moves;
@@ -63,6 +64,8 @@ pub struct Outcome {
     pub virtual_s: u64,
     /// Bodies of objects that arrived at nodes.
     pub transfers: Transfers,
+    /// Dials to nodes that nothing serves.
+    pub dead_dials: usize,
     /// Digest over the rows of all nodes.
     pub digest: Digest,
 }
@@ -173,10 +176,12 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
         }
         world.check()?;
         world.check_introductions()?;
+        world.check_lister()?;
         world.check_hostile_scopes().await?;
         Ok(Outcome {
             nodes: world.nodes.len(),
             objects: world.memory.made.len(),
+            dead_dials: world.net.dead_dials.count(),
             virtual_s: start.elapsed().as_secs(),
             transfers: world.net.tally.sum(),
             digest: world.digest(),

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, W
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::lister::DeadDials;
 use super::transfers::{Censor, Tally, Tap};
 
 /// Bytes that a link forwards at once.
@@ -50,6 +51,8 @@ pub(super) struct SimNet {
     pub(super) memory: MemoryNet,
     /// The transfers that the links have passed.
     pub(super) tally: Tally,
+    /// The dials to nodes that nothing serves.
+    pub(super) dead_dials: DeadDials,
     state: Arc<Mutex<NetState>>,
 }
 
@@ -90,6 +93,7 @@ impl SimNet {
         Self {
             memory: MemoryNet::with_width(width),
             tally: Tally::default(),
+            dead_dials: DeadDials::default(),
             state: Arc::new(Mutex::new(NetState {
                 rng: ChaCha20Rng::seed_from_u64(seed),
                 weather,
@@ -222,6 +226,7 @@ impl Transport for SimTransport {
         Box::pin(async {
             let wire = self.net.wire(self.of, *onion);
             let wire = wire.ok_or(DialError::Unreachable)?;
+            self.net.dead_dials.note(self.of, *onion);
             sleep_until(Instant::now() + wire.delay).await;
             if wire.reset.is_cancelled() {
                 return Err(DialError::Unreachable);

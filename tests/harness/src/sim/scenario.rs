@@ -83,10 +83,12 @@ pub enum Feature {
     Receipts,
     /// Operators that ban and remove peers, with and without a purge.
     Purges,
+    /// A hostile peer that lists members on nodes that nothing serves.
+    DeadNodes,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 34] = [
+const NAMES: [(Feature, &str); 35] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -121,6 +123,7 @@ const NAMES: [(Feature, &str); 34] = [
     (Feature::Introduce, "introduce"),
     (Feature::Receipts, "receipts"),
     (Feature::Purges, "purges"),
+    (Feature::DeadNodes, "dead-nodes"),
 ];
 
 /// Features that a run may contain.

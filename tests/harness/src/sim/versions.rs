@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use keys::protocol::CORE_TYPES_FROM;
 use postern::object::{Attrs, Value};
+use postern::schema::identities;
 use postern::store::{RECEIVED_FLAG, ScopeId};
 use rand::RngExt as _;
 use rusqlite::{Connection, OpenFlags};
@@ -113,7 +114,8 @@ impl World {
     }
 
     /// Each object, with all of its values, has the bits of the domains in which its type travels.
-    /// A received one has [`RECEIVED_FLAG`] too. A received one in no scope has no bits.
+    /// A received one has [`RECEIVED_FLAG`] too. A received one in no scope has no bits, besides
+    /// records of identities that lived on the node.
     fn check_flags(&self, number: usize, app: &str, connection: &Connection) -> Result<(), String> {
         let node = self.up(number).unwrap();
         let ScopeId(public) = ScopeId::PUBLIC;
@@ -142,13 +144,15 @@ impl World {
             let (oid, is_local, is_scoped, flags, type_number, differs) = row.unwrap();
             let schema = node.schemas().app(app).unwrap();
             let domains = schema.domains_of(type_number).map(|it| it.name.clone());
-            let domains: Vec<_> = domains.filter(|_| is_local || is_scoped).collect();
+            let is_record = app == identities::APP && flags != 0;
+            let is_passed_on = is_record && !is_local && self.lived_at(number, &oid);
+            let is_sent = is_local || is_scoped || is_passed_on;
+            let domains: Vec<_> = domains.filter(|_| is_sent).collect();
             let bits = node.read(move |view| {
                 let masks = domains.iter().map(|name| view.rows.apps().mask(name));
-                let received = if is_local || !is_scoped {
-                    0
-                } else {
-                    RECEIVED_FLAG
+                let received = match is_sent && !is_local {
+                    true => RECEIVED_FLAG,
+                    false => 0,
                 };
                 Ok(masks.fold(received, |bits, mask| bits | mask))
             });
@@ -159,5 +163,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether an identity lived on a node before it moved.
+    fn lived_at(&self, number: usize, oid: &str) -> bool {
+        let mut people = self.memory.people.iter();
+        people.any(|(it, person)| {
+            it.to_hex().eq_ignore_ascii_case(oid) && person.old_home == Some(number)
+        })
     }
 }

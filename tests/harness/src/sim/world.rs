@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::club;
 use super::hostile::{Mallory, gate};
 use super::hostile_scopes::HostileScope;
+use super::lister::Lister;
 use super::memory::{Memory, Person};
 use super::moves::MoveFile;
 use super::net::SimNet;
@@ -109,6 +110,7 @@ pub(super) struct World {
     pub(super) files: Vec<MoveFile>,
     pub(super) mallory: Mallory,
     pub(super) hostile_scopes: Vec<HostileScope>,
+    pub(super) lister: Option<Lister>,
     /// Nodes whose operators banned or removed peers.
     pub(super) purgers: BTreeSet<usize>,
     /// Peers that a node has stopped dialling: the node comes first.
@@ -128,6 +130,7 @@ impl World {
         let mut world = Self {
             mallory: Mallory::new(&mut rng, &net, &clock, &scenario),
             hostile_scopes: Vec::new(),
+            lister: None,
             purgers: BTreeSet::new(),
             left: BTreeSet::new(),
             rng,
@@ -151,6 +154,7 @@ impl World {
         for number in 0..world.nodes.len() {
             world.start(number);
         }
+        world.start_lister();
         world
     }
 
