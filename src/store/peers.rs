@@ -138,8 +138,12 @@ impl WriteTx<'_> {
     /// Inserts a peer, or updates its claims. A trusted peer stays trusted. A peer's usage moves
     /// with it to its new tier. In a new epoch, its earlier receipts do not count.
     pub fn put_peer(&self, peer: &PeerRow) -> Result<(), StoreError> {
-        let known = self.peer(&peer.peer_id)?;
-        if known.is_none_or(|known| known.epoch != peer.epoch) {
+        // A forgotten peer has its epoch too.
+        let mut statement = self.prepare(
+            "reading the epoch of a peer",
+            "SELECT 1 FROM peers WHERE peer_id = ?1 AND epoch <> ?2",
+        )?;
+        if statement.exists((peer.peer_id.as_bytes(), peer.epoch.as_bytes()))? {
             self.forget_receipts(&peer.peer_id)?;
         }
         let mut statement = self.prepare(
@@ -257,7 +261,8 @@ impl WriteTx<'_> {
     }
 
     /// Forgets a peer: its claims, cursors, waiting objects and rejects. Its identities of which
-    /// nothing is kept are forgotten later.
+    /// nothing is kept are forgotten later. What the peer stated is kept while its identities have
+    /// or had a right to read, because it decides which messages count as delivered.
     pub fn forget_peer(&self, peer: &PeerId) -> Result<(), StoreError> {
         self.set_tier(peer, Tier::Untrusted)?;
         for sql in [
@@ -272,7 +277,9 @@ impl WriteTx<'_> {
             statement.execute([peer.as_bytes()])?;
         }
         self.drop_aside(peer, true)?;
-        self.forget_receipts(peer)?;
+        if !self.has_readers_at(peer)? {
+            self.forget_receipts(peer)?;
+        }
         let mut statement = self.prepare(
             "forgetting peers",
             "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
@@ -280,7 +287,7 @@ impl WriteTx<'_> {
                onion = CASE WHEN EXISTS (
                          SELECT 1 FROM verdict WHERE peer_id = ?1 AND verdict = 'banned')
                        THEN onion ELSE zeroblob(32) END,
-               epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
+               last_contact = 0, ticket = NULL WHERE peer_id = ?1",
         )?;
         statement.execute([peer.as_bytes()]).map(drop)
     }

@@ -89,6 +89,16 @@ impl Rows<'_> {
         statement.exists((home.as_bytes(), scope.0))
     }
 
+    /// Whether any identity of a node has or had a right to read a scope.
+    pub fn has_readers_at(&self, home: &PeerId) -> Result<bool, StoreError> {
+        let mut statement = self.prepare(
+            "reading readers",
+            "SELECT 1 FROM identity AS i CROSS JOIN reader AS r
+             WHERE i.home_peer = ?1 AND r.identity_oid = i.oid LIMIT 1",
+        )?;
+        statement.exists([home.as_bytes()])
+    }
+
     /// The `change_seq` of the write that ended an identity's right to read a scope. `None`: it
     /// never had the right, or has it.
     pub fn reader_until(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {

@@ -190,8 +190,9 @@ impl World {
         let home = made.home;
         let has_app = self.nodes[number].apps.contains(&made.app);
         let mut homes = self.memory.homes_of(&made.owner).into_iter().chain([home]);
+        let is_listed = made.scope.is_some_and(|scope| self.is_listed_scope(&scope));
         has_app
-            && homes.any(|home| self.hears_of(number, home))
+            && (is_listed || homes.any(|home| self.hears_of(number, home)))
             && (number == home
                 || self.memory.could_read(number, made)
                 || self.is_of_hostile_scope(made))
