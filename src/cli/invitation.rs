@@ -10,8 +10,8 @@ use super::show::{label as person_label, list, number, print, print_json, text, 
 
 /// The effect of taking part in a conversation of three or more.
 pub(super) const ADDRESS_SHOWN: &str = "\
-Members that accepted may learn this node's onion address and its listed identities.
-`sync.introduce = \"never\"` in the configuration prevents that.";
+Unless `sync.introduce` is \"never\" in the configuration, members that accepted may learn this
+node's onion address and its listed identities.";
 
 /// The conversation that a command is about, and the identity that decides.
 #[derive(Debug, clap::Args)]
@@ -99,6 +99,7 @@ pub(super) async fn accept(decision: &DecisionArgs) -> Result<(), Failure> {
         print_json(&done);
     } else {
         print("Accepted: the conversation is shown, and its members learn it.");
+        print("Messages that this node dropped before come with the next pulls.");
         print(ADDRESS_SHOWN);
     }
     Ok(())

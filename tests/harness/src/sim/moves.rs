@@ -215,8 +215,15 @@ impl World {
                 let known = node.read(move |view| view.rows.identity(&identity));
                 let pending = node.read(move |view| view.rows.pending_home(&identity));
                 let Some(known) = known else { continue };
-                // A node that met the old home only may never hear of the move.
-                let is_met = number == person.home || self.knows(number, person.home);
+                let knows = |home: usize| number == home || self.knows(number, home);
+                // The old home passes the record on in sessions that relay, if it knows the new
+                // one.
+                let is_told = |old: usize| {
+                    self.knows(old, person.home)
+                        && self.relays(old, number)
+                        && !self.memory.set_back.contains(&old)
+                };
+                let is_met = knows(person.home) || person.old_home.is_some_and(is_told);
                 let homes = self.memory.homes_of(oid).into_iter();
                 let mut homes = homes.filter(|home| !is_met || *home == person.home);
                 let is_agreed = homes.any(|it| self.up(it).unwrap().peer_id() == known.home);
