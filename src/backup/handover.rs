@@ -3,9 +3,11 @@
 //!
 //! A sealed stream with the keys ([`Handover`]), then entries: the length of the entry in 4 bytes,
 //! big-endian, and the entry. An entry is the encoding of an object. With the highest bit of the
-//! length set, the entry is the oid of a scope and a list of address records. Invariants: the file has its final name only after it was
-//! read back. A reader returns authenticated entries only, and reports the end only if the file is
-//! whole. Tested below and in `tests/system/moves.rs`.
+//! length set, the entry is the oid of a scope and a list of address records.
+//!
+//! Invariants: the file has its final name only after it was read back. A reader returns
+//! authenticated entries only, and reports the end only if the file is whole. Tested below and in
+//! `tests/system/moves.rs`.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write as _};

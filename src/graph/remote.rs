@@ -59,7 +59,7 @@ impl Applied {
     }
 }
 
-/// What a peer's record of an identity that lives at a third node is.
+/// The use of a peer's record of an identity that lives at a third node.
 #[derive(Debug, Clone, Copy)]
 enum PassedOn {
     /// Later than the known one, so that it is judged as a relayed one.

@@ -105,8 +105,8 @@ impl PeerScopes {
         self.scopes.iter()
     }
 
-    /// Scopes of which the peer must ask for earlier changes, each behind the number of the write
-    /// that made them readable, if it is in the window; ascending.
+    /// Scopes of which the peer must ask for earlier changes. Each follows the number of the write
+    /// that made them readable. Only those with a number in the window, ascending.
     pub(super) fn late_in(&self, after: u64, to: u64) -> impl Iterator<Item = (u64, ScopeId)> {
         let start = self.late.partition_point(|(since, _)| *since <= after);
         let late = self.late.iter().skip(start).copied();

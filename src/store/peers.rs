@@ -261,8 +261,8 @@ impl WriteTx<'_> {
     }
 
     /// Forgets a peer: its claims, cursors, waiting objects and rejects. Its identities of which
-    /// nothing is kept are forgotten later. What the peer stated is kept while its identities have
-    /// or had a right to read, because it decides which messages count as delivered.
+    /// nothing is kept are forgotten later. Receipts of the peer are kept while its identities have
+    /// or had a right to read, because they decide which messages count as delivered.
     pub fn forget_peer(&self, peer: &PeerId) -> Result<(), StoreError> {
         self.set_tier(peer, Tier::Untrusted)?;
         for sql in [

@@ -4,9 +4,10 @@
 //! yet. Invariants: an identity sees public and local objects and those in scopes that it reads. A
 //! former reader sees objects whose present revision was stored while it read their scope. A
 //! former reader also sees later signatures of first revisions, later tombstones, and its own
-//! objects, also those that a move brought after the list that removed it. Of a scope that ended, an identity sees tombstones only. Of a scope that it was invited
-//! to and did not accept, it sees only what it saw before. Tested in `src/api/tests/objects.rs`,
-//! `tests/core/scopes.rs`, `tests/core/former_readers.rs` and `tests/core/consent.rs`.
+//! objects. A move may bring those after the list that removed it. Of a scope that ended, an
+//! identity sees tombstones only. Of a scope that it was invited to and did not accept, it sees
+//! only what it saw before. Tested in `src/api/tests/objects.rs`, `tests/core/scopes.rs`,
+//! `tests/core/former_readers.rs`, `tests/core/moves_late.rs` and `tests/core/consent.rs`.
 
 use std::collections::BTreeMap;
 

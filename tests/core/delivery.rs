@@ -7,21 +7,21 @@ use keys::Oid;
 use postern::graph::AcceptPolicy;
 use postern::op_context::Timestamp;
 use postern::services::delivery::DeliveryState::{self, Delivered, NoRoute, Queued};
-use postern::services::{invitations, removals};
+use postern::services::invitations;
 use postern::state_engine::{CoreLimits, PackageLimits, Receipt};
 use postern::store::{EpochReason, Verdict, VerdictRow};
 
 use crate::stubs::{Chain, MESSAGES};
 use crate::thieves::rotate;
 
-fn pair() -> (TestNode, TestNode) {
+pub(crate) fn pair() -> (TestNode, TestNode) {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
     meet(&alice, &bob);
     (alice, bob)
 }
 
 /// Bob pulls all and states what he applied.
-fn sync(bob: &TestNode, alice: &TestNode) {
+pub(crate) fn sync(bob: &TestNode, alice: &TestNode) {
     bob.pull_everything(alice);
     bob.send_receipts(alice, MESSAGES);
 }
@@ -64,26 +64,6 @@ fn message_is_delivered_when_its_home_states_that_it_applied_it() {
     assert_eq!(state(), [(bob.identity, Delivered(at))], "the time stays");
     assert!(alice.is_delivered(later, bob.identity));
     assert_eq!(bob.send_receipts(&alice, MESSAGES), None, "nothing changed");
-}
-
-#[test]
-fn message_stays_delivered_when_the_operator_removes_the_peer() {
-    let (alice, bob) = pair();
-    let sent = alice.send(bob.identity, "one").oid;
-    sync(&bob, &alice);
-    // Something of Bob is kept, and so his identity.
-    bob.send(alice.identity, "two");
-    alice.pull_everything(&bob);
-    let before = alice.delivery(sent);
-    assert!(matches!(before[..], [(_, Delivered(_))]));
-    let (quotas, peer) = (alice.limits().quotas, bob.peer_id());
-    alice
-        .graph(move |graph| removals::remove(graph, &quotas, peer, false).map(drop))
-        .unwrap();
-    assert_eq!(alice.delivery(sent), before);
-    // The peer returns in the same epoch.
-    meet(&alice, &bob);
-    assert_eq!(alice.delivery(sent), before);
 }
 
 #[test]

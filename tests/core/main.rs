@@ -50,6 +50,7 @@ mod receipts;
 mod recovery_portions;
 mod references;
 mod relayed_bans;
+mod relayed_names;
 mod relayed_quotas;
 mod remote_checks;
 mod remote_identities;

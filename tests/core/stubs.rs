@@ -6,7 +6,6 @@ use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
 use keys::{Oid, Signature, SignedObject};
 use postern::object::{Attrs, Value};
-use postern::services::identities;
 use postern::state_engine::{CoreLimits, Stub};
 use postern::store::{Direction, PeerRow};
 use rusqlite::Connection;
@@ -80,33 +79,6 @@ fn message_reaches_a_member_that_never_meets_its_author() {
     assert_eq!(got.applied.rejected + got.applied.waiting, 0);
     assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
     assert_eq!(carol.home_of(alice.identity), Some(alice.peer_id()));
-}
-
-#[test]
-fn name_of_a_relayed_author_follows_with_its_next_message() {
-    let chain = Chain::new();
-    let Chain {
-        alice, bob, carol, ..
-    } = &chain;
-    chain.say(alice, "hello");
-    bob.relay(alice, MESSAGES);
-    carol.relay(bob, MESSAGES);
-    let author = alice.identity;
-    let say = || {
-        chain.say(alice, "more");
-        bob.relay(alice, MESSAGES);
-        carol.relay(bob, MESSAGES).records
-    };
-    assert_eq!(say(), 0);
-    let renamed = alice.graph(move |graph| identities::rename(graph, author, Some("Alicia")));
-    renamed.unwrap();
-    bob.pull_all(alice, "identities");
-    assert_eq!(say(), 1);
-    let (record, _) = carol.object("identities", author).unwrap();
-    let name = record.first(postern::schema::identities::NAME);
-    assert_eq!(name.and_then(Value::as_text), Some("Alicia"));
-    assert_eq!(say(), 0);
-    assert_eq!(carol.rejects(), Vec::<String>::new());
 }
 
 #[test]
