@@ -103,6 +103,16 @@ fn messages_of_members_that_rotate_their_keys_reach_all_that_are_connected() {
 }
 
 #[test]
+fn members_on_dead_nodes_are_dialled_seldom() {
+    let features: Features = "groups,quiet,long-quiet,relay,introduce,dead-nodes"
+        .parse()
+        .unwrap();
+    let runs = (0..5).map(|seed| sim::run(seed, &features).unwrap());
+    let dials: usize = runs.map(|outcome| outcome.dead_dials).sum();
+    assert!(dials > 0, "the lister introduced no dead node");
+}
+
+#[test]
 fn equal_seeds_give_equal_rows() {
     let first = sim::run(1000, &Features::all()).unwrap();
     assert_eq!(sim::run(1000, &Features::all()).unwrap(), first);

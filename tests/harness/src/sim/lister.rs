@@ -2,8 +2,8 @@
 //!
 //! The lister is a node with the real stack. Members on dead nodes met it before the run and took
 //! part, so that all that the lister sends is signed and true. The oracle demands that honest nodes
-//! dial dead nodes seldom. The lister learns nothing of scopes in which it has no identity, and no
-//! address of a node without a member that took part in its own.
+//! dial dead nodes seldom. The lister learns nothing of scopes in which it has no identity. A node
+//! without a member that took part in its scopes keeps its address from the lister.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
