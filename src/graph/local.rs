@@ -300,7 +300,8 @@ impl GraphManager<'_> {
         (object, existing): (&Object, Option<&ParentRow>),
     ) -> Result<i64, StoreError> {
         if schema.visibility == Visibility::Public {
-            let is_record = object.app == identities::APP;
+            let is_listed = object.first(identities::LISTED).and_then(Value::as_integer) != Some(0);
+            let is_record = object.app == identities::APP && is_listed;
             let sent = existing.map_or(0, |row| row.sync_flags);
             return Ok(match is_record && sent != 0 {
                 true => sent | RECEIVED_FLAG,

@@ -62,10 +62,10 @@ impl Applied {
 /// The use of a peer's record of an identity that lives at a third node.
 #[derive(Debug, Clone, Copy)]
 enum PassedOn {
-    /// Later than the known one, so that it is judged as a relayed one.
-    Taken,
-    /// Of no use here.
-    Known,
+    /// The record has a later key, and counts for the peer like one of its own.
+    Later,
+    /// The record changes nothing here.
+    Useless,
 }
 
 /// Whether [`GraphManager::apply_as`] looks for a stored revision of the object.
@@ -115,17 +115,14 @@ impl<'e> GraphManager<'e> {
         else {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
         };
-        let arrival = match self.passed_on(verified, peer)? {
-            Some(PassedOn::Taken) if arrival.trial == Trial::Arrived => Arrival {
-                trial: Trial::Relayed,
-                ..arrival
-            },
-            Some(PassedOn::Known) if arrival.trial == Trial::Arrived => {
-                return Ok(Applied::AlreadyStored);
-            }
-            _ => arrival,
-        };
         let (object, trial) = (&verified.object, arrival.trial);
+        let passed_on = match trial {
+            Trial::Arrived => self.passed_on(verified, peer)?,
+            _ => None,
+        };
+        if let Some(PassedOn::Useless) = passed_on {
+            return Ok(Applied::AlreadyStored);
+        }
         let domain = self.schemas().domain(sync_domain);
         let domain = domain.filter(|domain| domain.app == object.app);
         let domain = domain.ok_or(Fault::Denied(Denied::TypeNotInDomain))?;
@@ -147,6 +144,7 @@ impl<'e> GraphManager<'e> {
         let owner_home = match (owner_home, trial) {
             // The record proves itself.
             (Home::Elsewhere, Trial::Relayed) => Home::Sender,
+            (Home::Elsewhere, _) if passed_on.is_some() => Home::Sender,
             (home, _) => home,
         };
         let is_relayed = self.is_relayed(object, (peer, trial))?;
@@ -292,6 +290,9 @@ impl<'e> GraphManager<'e> {
 
     /// A record of another node's identity that a peer passes on: an earlier home does. `None`: the
     /// record is judged as one that the peer sends for itself.
+    ///
+    /// Under the known key such a record counts for nothing. Its home signs no name and no
+    /// revision, so that a thief of the identity's key alone could write both.
     fn passed_on(
         &self,
         verified: &VerifiedObject,
@@ -305,19 +306,23 @@ impl<'e> GraphManager<'e> {
         }
         let Some(known) = self.identity(&verified.object.oid)? else {
             // Only a record that was asked for introduces an identity.
-            return Ok(Some(PassedOn::Known));
+            return Ok(Some(PassedOn::Useless));
         };
-        let is_earlier = record.precedence() < (known.key_id, known.home_counter);
-        Ok(match self.brings_relayed(verified)? {
-            true => Some(PassedOn::Taken),
-            false if is_earlier && known.home != self.this_node => Some(PassedOn::Known),
-            false => None,
-        })
+        if self.brings_relayed(verified)? {
+            return Ok(Some(PassedOn::Later));
+        }
+        let pending = self.tx.pending_home(&known.oid)?;
+        let mut homes = [Some(known.home), pending.map(|it| it.home)]
+            .into_iter()
+            .flatten();
+        let is_useless = record.precedence() < (known.key_id, known.home_counter)
+            || homes.any(|home| home == record.home());
+        Ok((is_useless && known.home != self.this_node).then_some(PassedOn::Useless))
     }
 
-    /// Whether a relayed record introduces an identity, or brings a later key or profile of one
-    /// that lives elsewhere. Under the same key, only its home may move or contradict a known one.
-    /// Otherwise any peer could freeze an identity with what a thief of its key signed.
+    /// Whether a relayed record introduces an identity, or brings a later key of one that lives
+    /// elsewhere. Under the same key, only its home may move or contradict a known one. Otherwise
+    /// any peer could freeze an identity with what a thief of its key signed.
     fn brings_relayed(&self, verified: &VerifiedObject) -> Result<bool, StoreError> {
         let Some(record) = &verified.record else {
             return Ok(false);
@@ -330,9 +335,7 @@ impl<'e> GraphManager<'e> {
             && known.is_none_or(|known| {
                 let is_elsewhere =
                     known.home != self.this_node || self.leaves_under(&known, key_id);
-                let present = (known.key_id, known.home_counter);
-                let is_same = record.precedence() == present && record.home() == known.home;
-                is_elsewhere && (key_id > known.key_id || is_same)
+                is_elsewhere && key_id > known.key_id
             }))
     }
 

@@ -24,6 +24,13 @@ use crate::state_engine::{
 /// Most owners whose records one request asks for.
 const OWNERS_MAX: usize = 64;
 
+/// The owners that stubs name for objects.
+fn owners_of(stubs: &Stubs, objects: &[Oid]) -> BTreeSet<Oid> {
+    let objects: BTreeSet<Oid> = objects.iter().copied().collect();
+    let named = stubs.iter().filter(|stub| objects.contains(&stub.oid));
+    named.map(|stub| stub.owner).collect()
+}
+
 /// Pause between two looks for what other sessions brought meanwhile.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,10 +52,11 @@ impl Fetching<'_> {
         let mut sum = AppliedPackage::default();
         for owners in lacking.owners.chunks(OWNERS_MAX) {
             let to_work = |objects| PackageWork::records(self.package, objects);
-            sum.add(&self.fetch_all(owners.to_vec(), true, to_work).await?);
+            let of = Some(owners_of(&stubs, owners));
+            sum.add(&self.fetch_all(owners.to_vec(), of, to_work).await?);
         }
         let to_work = |objects| PackageWork::fetched(self.package, self.is_again, objects);
-        sum.add(&self.fetch_all(lacking.objects, false, to_work).await?);
+        sum.add(&self.fetch_all(lacking.objects, None, to_work).await?);
         Ok(sum)
     }
 
@@ -93,15 +101,16 @@ impl Fetching<'_> {
         Ok(lacking)
     }
 
-    /// Fetches objects until the peer has looked up all of them.
+    /// Fetches objects, or the records of their `owners`, until the peer has looked up all of them.
     async fn fetch_all(
         &self,
         mut oids: Vec<Oid>,
-        records: bool,
+        owners: Option<BTreeSet<Oid>>,
         to_work: impl Fn(Vec<CheckedObject>) -> PackageWork,
     ) -> Result<AppliedPackage, SyncError> {
         let mut sum = AppliedPackage::default();
         while !oids.is_empty() {
+            let records = owners.is_some();
             let (objects, looked_up) = self.fetch_once(&oids, records).await?;
             let wanted: BTreeSet<Oid> = oids.drain(..looked_up).collect();
             if !records {
@@ -114,8 +123,8 @@ impl Fetching<'_> {
             );
             let checked = self.puller.engine.verify_objects(objects).await?;
             charge.set_objects(checked.iter().map(CheckedObject::cost).sum());
-            let is_wanted =
-                |it: &CheckedObject| records || it.oid().is_some_and(|oid| wanted.contains(&oid));
+            let wanted = owners.as_ref().unwrap_or(&wanted);
+            let is_wanted = |it: &CheckedObject| it.oid().is_some_and(|oid| wanted.contains(&oid));
             if !checked.iter().all(is_wanted) {
                 return Err(SessionError::Misbehaved("an object that was not fetched").into());
             }

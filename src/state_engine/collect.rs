@@ -43,8 +43,6 @@ pub(super) struct Collected {
     pub(super) stubs: StubList,
     /// The oid of each scope, and whether at most [`TWO`] have rights in it.
     pub(super) scopes: BTreeMap<ScopeId, (Oid, bool)>,
-    /// The `rev` of the record of each owner of a stub.
-    pub(super) records: BTreeMap<Oid, u64>,
     pub(super) bytes: usize,
     pub(super) last_group: u64,
     pub(super) is_full: bool,
@@ -165,7 +163,7 @@ impl View<'_> {
             };
             for row in std::iter::once(row).chain(&list) {
                 if let Some(stub) = self.stub_of(row, whole_after, collected)? {
-                    group.bytes += Stubs::STUB_BYTES + Package::NAME_BYTES + Stubs::OWNER_BYTES;
+                    group.bytes += Stubs::STUB_BYTES + 2 * Package::NAME_BYTES;
                     group.stubs.push(stub);
                     continue;
                 }
@@ -200,18 +198,7 @@ impl View<'_> {
                 known
             }
         };
-        if is_own && is_of_two {
-            return Ok(None);
-        }
-        let record_rev = match collected.records.get(&row.owner) {
-            Some(known) => *known,
-            None => {
-                let rev = self.record_rev(&row.owner)?;
-                collected.records.insert(row.owner, rev);
-                rev
-            }
-        };
-        Ok(Some(Stub::of(row, place, record_rev)))
+        Ok((!(is_own && is_of_two)).then(|| Stub::of(row, place)))
     }
 
     /// The oid of a scope, and whether at most two identities have rights in it.

@@ -30,7 +30,7 @@ pub struct Lacking {
     pub objects: Vec<Oid>,
     /// Those in scopes that the peer reads, each with the home of its owner, if it is known.
     pub homes: BTreeMap<Oid, Option<PeerId>>,
-    /// One of the objects for each owner whose record, or a later form of it, this node lacks.
+    /// One of the objects for each owner whose record, or whose later key, this node lacks.
     pub owners: Vec<Oid>,
 }
 
@@ -112,12 +112,7 @@ impl View<'_> {
                     continue;
                 }
             }
-            let is_later = || {
-                // The home of the owner, if it is the peer, sends the record by itself.
-                let is_relayed = owner.is_some_and(|owner| owner.home != *peer);
-                Ok::<_, StoreError>(is_relayed && self.record_rev(&stub.owner)? < stub.record_rev)
-            };
-            if (key_id < Some(stub.key_id) || is_later()?) && owners.insert(stub.owner) {
+            if key_id < Some(stub.key_id) && owners.insert(stub.owner) {
                 lacking.owners.push(stub.oid);
             }
             let home = owner.map(|owner| owner.home);
@@ -211,15 +206,6 @@ impl View<'_> {
             fetched.objects.push(signed);
         }
         Ok(fetched)
-    }
-
-    /// The `rev` of the record of an identity; 0: this node has none.
-    pub(super) fn record_rev(&self, identity: &Oid) -> Result<u64, StoreError> {
-        let app = self.rows.apps().get(identities::APP);
-        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
-        let row = self.rows.parent(app, identity)?;
-        let row = row.filter(|row| row.type_number == identities::IDENTITY);
-        Ok(row.map_or(0, |row| row.rev))
     }
 
     /// The identity record of an owner, also if it is not listed.

@@ -49,6 +49,10 @@ impl View<'_> {
             let (Some(place), _) = self.meeting_place(scope)? else {
                 continue;
             };
+            // Another identity of this node may take part in the scope.
+            if place.owner != *identity && !self.rows.has_accepted(scope, identity)? {
+                continue;
+            }
             let mut records = Vec::new();
             for member in &place.members {
                 if let Some(row) = self.rows.address(&member.home)? {

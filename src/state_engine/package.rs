@@ -157,13 +157,13 @@ pub struct VerifiedPackage {
 }
 
 /// Decoder limits for a package. Each object has four items: array, number, two byte strings. Each
-/// stub has nine, and up to four for its place and its owner.
+/// stub has nine, and up to two for its place and its owner.
 fn decoder_limits(limits: &PackageLimits, has_stubs: bool) -> Limits {
     let stubs_max = if has_stubs { STUBS_MAX } else { 0 };
     Limits {
         bytes_max: limits.bytes_max,
-        depth_max: if has_stubs { 5 } else { 3 },
-        items_max: 36 + SCOPES_NAMED_MAX + 13 * stubs_max + 4 * limits.objects_max,
+        depth_max: if has_stubs { 4 } else { 3 },
+        items_max: 36 + SCOPES_NAMED_MAX + 11 * stubs_max + 4 * limits.objects_max,
     }
 }
 

@@ -15,8 +15,6 @@ use serde_bytes::ByteArray;
 
 use crate::store::ParentRow;
 
-/// Highest `rev` of an object.
-const REV_MAX: u64 = i64::MAX.unsigned_abs();
 /// Bytes of a signature that a stub has.
 const TAG_BYTES: usize = 16;
 
@@ -25,13 +23,9 @@ const TAG_BYTES: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StubEntry(u16, u16, Oid, u32, u64, bool, bool, ByteArray<TAG_BYTES>);
 
-/// An owner, and the `rev` of its record on the sender; 0: the sender has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct StubOwner(Oid, u64);
-
 /// The stubs of a package: `[places, owners, entries]`, in the order of `change_seq`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stubs(Vec<Oid>, Vec<StubOwner>, Vec<StubEntry>);
+pub struct Stubs(Vec<Oid>, Vec<Oid>, Vec<StubEntry>);
 
 /// A form of an object that the sender of a stub has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +34,6 @@ pub struct Stub {
     pub place: Oid,
     /// The owner.
     pub owner: Oid,
-    /// The `rev` of the owner's record on the sender; 0: the sender has none.
-    pub record_rev: u64,
     /// The object.
     pub oid: Oid,
     /// Number of the owner's key that signed this form.
@@ -54,11 +46,10 @@ pub struct Stub {
 
 impl Stub {
     /// The stub of a stored row in a scope.
-    pub(super) fn of(row: &ParentRow, place: Oid, record_rev: u64) -> Self {
+    pub(super) fn of(row: &ParentRow, place: Oid) -> Self {
         Self {
             place,
             owner: row.owner,
-            record_rev,
             oid: row.oid,
             key_id: row.key_id,
             rev: row.rev,
@@ -102,9 +93,6 @@ impl Stubs {
     /// Bytes that a stub adds to a package, at most, without its place and its owner.
     pub(super) const STUB_BYTES: usize = 1 + 3 + 3 + 1 + Oid::LEN + 5 + 9 + 1 + 1 + 1 + TAG_BYTES;
 
-    /// Bytes that an owner adds to a package, at most.
-    pub(super) const OWNER_BYTES: usize = 1 + 1 + Oid::LEN + 9;
-
     /// The number of stubs.
     pub fn len(&self) -> usize {
         self.2.len()
@@ -127,9 +115,8 @@ impl Stubs {
                 .all(|StubEntry(place, owner, _, _, rev, ..)| {
                     usize::from(*place) < places.len()
                         && usize::from(*owner) < owners.len()
-                        && (1..=REV_MAX).contains(rev)
+                        && (1..=i64::MAX.unsigned_abs()).contains(rev)
                 })
-            && owners.iter().all(|StubOwner(_, rev)| *rev <= REV_MAX)
     }
 
     /// The stubs in their order.
@@ -137,11 +124,9 @@ impl Stubs {
         let Self(places, owners, entries) = self;
         entries.iter().filter_map(|entry| {
             let StubEntry(place, owner, oid, key_id, rev, deleted, is_core, tag) = entry;
-            let StubOwner(owner, record_rev) = *owners.get(usize::from(*owner))?;
             Some(Stub {
                 place: *places.get(usize::from(*place))?,
-                owner,
-                record_rev,
+                owner: *owners.get(usize::from(*owner))?,
                 oid: *oid,
                 key_id: *key_id,
                 rev: *rev,
@@ -168,11 +153,8 @@ impl StubList {
 
     /// Adds a stub. At most [`STUBS_MAX`] are added, so that the positions fit.
     pub(super) fn push(&mut self, stub: &Stub) {
-        let (owner, record_rev) = (stub.owner, stub.record_rev);
-        let place = position(&mut self.places, &mut self.stubs.0, stub.place, |oid| oid);
-        let owner = position(&mut self.owners, &mut self.stubs.1, owner, |oid| {
-            StubOwner(oid, record_rev)
-        });
+        let place = position(&mut self.places, &mut self.stubs.0, stub.place);
+        let owner = position(&mut self.owners, &mut self.stubs.1, stub.owner);
         let tag = ByteArray::new(stub.tag);
         self.stubs.2.push(StubEntry(
             place,
@@ -188,7 +170,7 @@ impl StubList {
 
     /// Bytes of the places and owners so far.
     pub(super) fn name_bytes(&self) -> usize {
-        self.places.len() * (1 + Oid::LEN) + self.owners.len() * Stubs::OWNER_BYTES
+        (self.places.len() + self.owners.len()) * (1 + Oid::LEN)
     }
 
     pub(super) fn finish(self) -> Stubs {
@@ -196,14 +178,9 @@ impl StubList {
     }
 }
 
-fn position<T>(
-    known: &mut BTreeMap<Oid, u16>,
-    listed: &mut Vec<T>,
-    oid: Oid,
-    named: impl FnOnce(Oid) -> T,
-) -> u16 {
+fn position(known: &mut BTreeMap<Oid, u16>, listed: &mut Vec<Oid>, oid: Oid) -> u16 {
     *known.entry(oid).or_insert_with(|| {
-        listed.push(named(oid));
+        listed.push(oid);
         u16::try_from(listed.len() - 1).unwrap_or(u16::MAX)
     })
 }
@@ -222,7 +199,6 @@ mod tests {
         Stub {
             place: oid(100 + number % 2),
             owner: oid(200 + number % 3),
-            record_rev: u64::from(number % 3) << 40,
             oid: oid(number),
             key_id: u32::from(number),
             rev: u64::from(u32::MAX) << 31,
@@ -247,7 +223,7 @@ mod tests {
         assert!(bytes.len() <= names + 6 * Stubs::STUB_BYTES + 16);
         let limits = Limits {
             bytes_max: 4096,
-            depth_max: 4,
+            depth_max: 3,
             items_max: 256,
         };
         let decoded: Stubs = codec::decode(&bytes, &limits).unwrap();
@@ -270,12 +246,8 @@ mod tests {
             odd.2[0].4 = rev;
             assert!(!odd.is_valid());
         }
-        let mut odd = built.clone();
-        odd.1[0].1 = u64::MAX;
-        assert!(!odd.is_valid());
         let mut idle = built;
-        idle.1
-            .extend((0..6).map(|number| StubOwner(oid(number), 1)));
+        idle.1.extend((0..6).map(oid));
         assert!(!idle.is_valid(), "more owners than stubs");
     }
 }

@@ -157,11 +157,15 @@ fn purge_row(row: &Row<'_>) -> rusqlite::Result<PurgeRow> {
 }
 
 /// Forgets what peers stated of which the purges that run leave no identity that reads a scope.
-const FORGET_RECEIPTS: &str = "DELETE FROM receipt WHERE peer_id IN (
-   SELECT p.peer_id FROM purge JOIN peers AS p ON p.id = purge.peer_no
-   WHERE purge.state = 'running' AND NOT EXISTS (
-     SELECT 1 FROM identity AS i JOIN reader AS r ON r.identity_oid = i.oid
-     WHERE i.home_peer = p.peer_id))";
+fn forget_receipts(table: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE peer_id IN (
+           SELECT p.peer_id FROM purge JOIN peers AS p ON p.id = purge.peer_no
+           WHERE purge.state = 'running' AND NOT EXISTS (
+             SELECT 1 FROM identity AS i JOIN reader AS r ON r.identity_oid = i.oid
+             WHERE i.home_peer = p.peer_id))"
+    )
+}
 
 impl Rows<'_> {
     /// The purges, in the order of the peers. One that only forgot identities leaves no row.
@@ -346,10 +350,13 @@ impl WriteTx<'_> {
         if let Some(next) = PurgeStep::ALL.get(step.number() + 1) {
             return self.put_purge_step(*next);
         }
+        for table in ["receipt", "unapplied_object", "unapplied_scope"] {
+            let sql = forget_receipts(table);
+            self.prepare("forgetting receipts", &sql)?.execute([])?;
+        }
         for sql in [
             "DELETE FROM purge_round WHERE id = 1",
             "DELETE FROM purge_position WHERE app_id > 0",
-            FORGET_RECEIPTS,
             "DELETE FROM purge WHERE state = 'running' AND takes_objects = 0 AND remembered = 0",
             "UPDATE purge SET state = 'done' WHERE state = 'running'",
         ] {

@@ -2,6 +2,7 @@
 
 use harness::pull::meet;
 use harness::{TestNode, card, conversation, message};
+use postern::object::Value;
 use postern::services::{identities, invitations, messages};
 use postern::store::{FeedCursor, Onlooker};
 
@@ -66,7 +67,7 @@ fn new_home_learns_that_its_identity_was_removed_during_the_move() {
 
 /// Carol's node is a peer of the old home only.
 #[test]
-fn peers_of_the_old_home_learn_the_new_one_and_its_later_names() {
+fn peers_of_the_old_home_learn_the_new_one() {
     let scene = Scene::new();
     let (old, new, alice) = (&scene.old, &scene.new, scene.alice);
     let carol = TestNode::new("carol", 600);
@@ -77,32 +78,73 @@ fn peers_of_the_old_home_learn_the_new_one_and_its_later_names() {
     carol.relay(old, IDENTITIES);
     assert_eq!(carol.home_of(alice), Some(new.peer_id()));
 
+    // A name under the same key counts from its home only: the thief of the key could write it.
     let name = |node: &TestNode| {
         let (object, _) = node.object(IDENTITIES, alice).unwrap();
         let name = object.first(postern::schema::identities::NAME);
-        name.and_then(postern::object::Value::as_text)
-            .map(str::to_owned)
+        name.and_then(Value::as_text).unwrap_or_default().to_owned()
     };
-    new.graph(move |graph| identities::rename(graph, alice, Some("Alice Smith")).map(drop))
+    new.graph(move |graph| identities::rename(graph, alice, Some("Alma")).map(drop))
         .unwrap();
     old.relay(new, IDENTITIES);
     carol.relay(old, IDENTITIES);
-    assert_eq!(
-        [name(old), name(&carol)],
-        [(); 2].map(|()| Some("Alice Smith".to_owned()))
-    );
+    assert_eq!([name(old), name(&carol)], ["Alma", "alice"]);
+    meet(new, &carol);
+    carol.relay(new, IDENTITIES);
+    carol.relay(old, IDENTITIES);
+    assert_eq!(name(&carol), "Alma");
     // A node that never knew Alice learns nothing of her.
     let dora = TestNode::new("dora", 900);
     meet(old, &dora);
     dora.relay(old, IDENTITIES);
     assert_eq!(dora.home_of(alice), None);
-    // Her home says the same.
-    meet(new, &carol);
-    carol.relay(new, IDENTITIES);
-    carol.relay(old, IDENTITIES);
     for node in [old, new, &carol, &dora] {
         assert_eq!(node.rejects(), Vec::<String>::new());
     }
+}
+
+/// Such a record counts in the quota of the peer that sent it.
+#[test]
+fn record_that_a_peer_passes_on_counts_for_that_peer() {
+    let scene = Scene::new();
+    let (old, new) = (&scene.old, &scene.new);
+    let carol = TestNode::new("carol", 600);
+    meet(old, &carol);
+    carol.relay(old, IDENTITIES);
+    let peer = old.peer_id();
+    let stored = || {
+        carol
+            .read(move |view| view.rows.stored_by(&peer))
+            .unwrap()
+            .usage
+    };
+    let before = stored().objects;
+    scene.receive();
+    old.relay(new, IDENTITIES);
+    carol.relay(old, IDENTITIES);
+    assert_eq!(stored().objects, before);
+    assert_eq!(carol.rows("relayed_usage").len(), 0);
+}
+
+/// Alice was invited, and another identity of her node accepted.
+#[test]
+fn identity_that_did_not_accept_brings_no_address() {
+    let scene = Scene::new();
+    let (old, bob, alice) = (&scene.old, &scene.bob, scene.alice);
+    let second = old.another("Second", 7);
+    bob.pull_everything(old);
+    let talk = conversation(&[bob.identity, alice, second]);
+    let talk = bob.make(MESSAGES, 1, talk).unwrap().oid;
+    old.pull_everything(bob);
+    old.graph(move |graph| invitations::accept(graph, MESSAGES, talk, Some(second)).map(drop))
+        .unwrap();
+    let now_s = old.clock.timestamp().0 / 1000;
+    let record = bob.keys.address_record(now_s).verify().unwrap();
+    let scope = old.parent(MESSAGES, talk).unwrap().scope_id;
+    let taken = old.write(move |core, now| core.take_addresses(now, scope, &[record]));
+    assert_eq!(taken.unwrap(), 1);
+    assert_eq!(old.moved_addresses(alice), []);
+    assert_eq!(old.moved_addresses(second).len(), 1);
 }
 
 /// The file brings the list that removed Alice before her messages.

@@ -36,7 +36,11 @@ fn is_defined(test: &str, sources: &[Source]) -> bool {
     let beside = modules
         .strip_suffix("::tests")
         .map(|of| format!("{of}_tests"));
+    let main = format!("{root}tests/{binary}/main.rs");
     let is_of = |source: &Source| {
+        if modules == binary && source.path == main {
+            return true;
+        }
         let module = module(&source.path, &folders);
         if module.is_some() && module == beside {
             return true;
@@ -94,6 +98,7 @@ fn finds_each_fault_of_a_patch() {
         Source::new("src/peer/y_tests.rs", "fn six() {}"),
         Source::new("tests/core/windows.rs", "fn three() {}"),
         Source::new("tests/story.rs", "fn four() {}"),
+        Source::new("tests/sim/main.rs", "fn seven() {}"),
         Source::new("bastion/tests/all/gate.rs", "fn five() {}"),
     ];
     let check = |path: &str, test: &str, count: usize| {
@@ -108,6 +113,7 @@ fn finds_each_fault_of_a_patch() {
         "postern lib peer::y::tests::six",
         "postern core windows::three",
         "postern story four",
+        "postern sim seven",
         "bastion all gate::five",
     ] {
         check(path, test, 0);

@@ -58,6 +58,7 @@ impl Arriving {
         };
         self.may_arrive(&checked, source).await?;
         let (taken, addresses) = self.store(&checked.handover, source).await?;
+        self.take_addresses(addresses).await?;
         crash_point("move: objects stored");
         let naming = self
             .vault
@@ -72,11 +73,10 @@ impl Arriving {
             row.left_objects = taken.left as u64;
             row.left_code = taken.first_left;
         })?;
-        self.vault.resume_rotation(identity).await?;
-        self.take_addresses(addresses).await
+        self.vault.resume_rotation(identity).await
     }
 
-    /// Takes the addresses of members' nodes, now that the identity lives here.
+    /// Takes the addresses of members' nodes.
     async fn take_addresses(&self, scopes: Vec<ScopeAddresses>) -> Result<(), ControlError> {
         let core = &self.vault.core;
         for (scope, records) in scopes {

@@ -1,5 +1,6 @@
 //! A move away from this node: the vault stops to sign, then the file is written.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use keys::{Oid, OnionAddr, UnknownIdentity, crash_point, error_chain};
@@ -81,12 +82,17 @@ impl Leaving<'_> {
     /// Members of the identity's scopes may know the old home only.
     async fn write_addresses(&self, mut writer: MoveWriter) -> Result<MoveWriter, ControlError> {
         let (identity, mut next) = (self.identity, Some(ScopeId(0)));
+        // One record of each node is enough.
+        let mut written = BTreeSet::new();
         while let Some(after) = next {
             let reading = self
                 .vault
                 .core
                 .read(move |view| view.moved_addresses(&identity, after));
-            let page = reading.await.map_err(internal)?;
+            let mut page = reading.await.map_err(internal)?;
+            for (_, records) in &mut page.scopes {
+                records.retain(|record| written.insert(record.onion));
+            }
             writer = blocking(move || {
                 for (scope, records) in &page.scopes {
                     writer.add_addresses(scope, records)?;

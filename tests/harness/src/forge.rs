@@ -70,10 +70,10 @@ pub fn stub_of(place: Oid, owner: Oid, oid: Oid) -> Stubs {
     // A tag has as many bytes as an oid.
     let tag = Oid::from_bytes([3; 16]);
     let entry = (0u16, 0u16, oid, 0u32, 1u64, false, false, tag);
-    let bytes = codec::encode(&([place], [(owner, 0u64)], [entry]));
+    let bytes = codec::encode(&([place], [owner], [entry]));
     let limits = Limits {
         bytes_max: 4096,
-        depth_max: 4,
+        depth_max: 3,
         items_max: 64,
     };
     codec::decode(&bytes, &limits).unwrap()

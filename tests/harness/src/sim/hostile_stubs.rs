@@ -148,7 +148,7 @@ impl World {
             };
             let number = places.len() as u16;
             places.push(place);
-            owners.push((owner, self.rng.random_range(0..9u64)));
+            owners.push(owner);
             let (key_id, rev): (u32, u64) =
                 (self.rng.random_range(0..3), self.rng.random_range(1..9));
             let (deleted, is_core) = (self.rng.random_bool(0.3), self.rng.random_bool(0.3));
@@ -162,7 +162,7 @@ impl World {
         let bytes = codec::encode(&(places, owners, entries));
         let limits = Limits {
             bytes_max: bytes.len(),
-            depth_max: 4,
+            depth_max: 3,
             items_max: 1024,
         };
         Some(codec::decode(&bytes, &limits).unwrap())
