@@ -228,6 +228,11 @@ async fn answer_that_was_not_fetched_is_refused_and_the_cursor_stays() {
     };
     let (pulled, _) = pull_invented(1, other).await;
     assert!(matches!(pulled, Err(SyncError::Session(_))), "{pulled:?}");
+    // The first fetch asks for the record of the owner, and not for this one.
+    let record = |alice: &LiveNode| vec![alice.object("identities", alice.identity).unwrap().1];
+    let (pulled, fetches) = pull_invented(1, record).await;
+    assert!(matches!(pulled, Err(SyncError::Session(_))), "{pulled:?}");
+    assert_eq!(fetches, 1);
     for looked_up in [0, 2] {
         let (pulled, _) = pull_invented(looked_up, |_| Vec::new()).await;
         assert!(matches!(pulled, Err(SyncError::Session(_))), "{pulled:?}");
