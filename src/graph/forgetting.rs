@@ -6,8 +6,6 @@
 //! or an earlier home, could introduce the identity again
 //! (docs/DECISIONS.md 6). Tested in `tests/core/forgetting.rs`.
 
-use std::ops::ControlFlow;
-
 use keys::{Digest, KeyChain, PeerId, codec};
 
 use super::error::{ApplyError, Fault};
@@ -105,19 +103,14 @@ impl GraphManager<'_> {
     fn shares_scope(&self, noted: &PurgedIdentity) -> Result<Option<bool>, StoreError> {
         let mut after = noted.after_scope;
         loop {
-            let mut scopes = Vec::new();
-            self.tx.scopes_read_by(&noted.oid, after, |scope| {
-                scopes.push(scope.id);
-                match scopes.len() {
-                    SCOPES_READ_MAX => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            })?;
-            let Some(last) = scopes.last().copied() else {
+            let scopes = self
+                .tx
+                .some_scopes_read_by(&noted.oid, after, SCOPES_READ_MAX)?;
+            let Some(last) = scopes.last().map(|scope| scope.id) else {
                 return Ok(Some(false));
             };
             for scope in scopes {
-                if self.is_read_here(scope)? {
+                if self.is_read_here(scope.id)? {
                     return Ok(Some(true));
                 }
             }

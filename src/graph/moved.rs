@@ -5,8 +5,6 @@
 //! an object of a moved identity is stored at the old home as before. No lower version replaces a
 //! higher one. Tested in `tests/core/moves.rs`.
 
-use std::ops::ControlFlow;
-
 use keys::protocol::RIGHTS_TYPE;
 use keys::{Oid, PeerId};
 
@@ -228,14 +226,9 @@ impl GraphManager<'_> {
         after: ScopeId,
         mut work: impl FnMut(&mut Self, ScopeId) -> Result<(), SaveError>,
     ) -> Result<Option<ScopeId>, SaveError> {
-        let mut scopes = Vec::new();
-        self.tx.scopes_read_by(identity, after, |scope| {
-            scopes.push(scope.id);
-            match scopes.len() {
-                PORTION_SCOPES_MAX => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        })?;
+        let scopes = self
+            .tx
+            .some_scopes_read_by(identity, after, PORTION_SCOPES_MAX)?;
         let is_all = scopes.len() < PORTION_SCOPES_MAX;
         let mut done = after;
         for scope in scopes {
@@ -243,8 +236,8 @@ impl GraphManager<'_> {
                 return Ok(Some(done));
             }
             self.look_at(1);
-            work(self, scope)?;
-            done = scope;
+            work(self, scope.id)?;
+            done = scope.id;
         }
         Ok((!is_all).then_some(done))
     }

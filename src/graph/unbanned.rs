@@ -5,8 +5,6 @@
 //! members need them. Work is done in portions, and the position is stored. Tested in
 //! `tests/core/relayed_bans.rs`.
 
-use std::ops::ControlFlow;
-
 use keys::{Oid, PeerId};
 
 use super::manager::GraphManager;
@@ -85,14 +83,9 @@ impl GraphManager<'_> {
         self.look_at(1);
         loop {
             let after = ban.after_scope;
-            let mut scopes = Vec::new();
-            self.tx.scopes_read_by(identity, after, |scope| {
-                scopes.push(scope.id);
-                match scopes.len() {
-                    SCOPES_READ_MAX => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            })?;
+            let scopes = self
+                .tx
+                .some_scopes_read_by(identity, after, SCOPES_READ_MAX)?;
             if scopes.is_empty() {
                 return Ok(true);
             }
@@ -101,8 +94,8 @@ impl GraphManager<'_> {
                     return Ok(false);
                 }
                 self.look_at(1);
-                self.want_again(scope)?;
-                ban.after_scope = scope;
+                self.want_again(scope.id)?;
+                ban.after_scope = scope.id;
             }
         }
     }

@@ -4,8 +4,6 @@
 //! any more. Nothing new is shown, because the identity took part in the scopes. Tested in
 //! `tests/core/moves_late.rs`.
 
-use std::ops::ControlFlow;
-
 use keys::{AddressRecord, Oid, VerifiedAddress};
 
 use super::addresses::take_address;
@@ -33,24 +31,20 @@ impl View<'_> {
         identity: &Oid,
         after: ScopeId,
     ) -> Result<MovedAddresses, StoreError> {
-        let (mut page, mut scopes) = (MovedAddresses::default(), Vec::new());
-        self.rows.scopes_read_by(identity, after, |scope| {
-            scopes.push(scope.id);
-            match scopes.len() {
-                PAGE_SCOPES_MAX => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        })?;
-        page.last = scopes.last().copied();
-        if scopes.len() < PAGE_SCOPES_MAX {
-            page.last = None;
-        }
+        let scopes = self
+            .rows
+            .some_scopes_read_by(identity, after, PAGE_SCOPES_MAX)?;
+        let last = scopes.get(PAGE_SCOPES_MAX - 1).map(|scope| scope.id);
+        let mut page = MovedAddresses {
+            scopes: Vec::new(),
+            last,
+        };
         for scope in scopes {
-            let (Some(place), _) = self.meeting_place(scope)? else {
+            let (Some(place), _) = self.meeting_place(scope.id)? else {
                 continue;
             };
             // Another identity of this node may take part in the scope.
-            if place.owner != *identity && !self.rows.has_accepted(scope, identity)? {
+            if place.owner != *identity && !self.rows.has_accepted(scope.id, identity)? {
                 continue;
             }
             let mut records = Vec::new();
@@ -59,7 +53,6 @@ impl View<'_> {
                     records.push(row.record()?);
                 }
             }
-            records.dedup();
             if !records.is_empty() {
                 page.scopes.push((place.oid, records));
             }

@@ -6,7 +6,6 @@
 //! `tests/core/moves.rs`.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use keys::protocol::RIGHTS_TYPE;
 use keys::{Oid, SignedObject};
@@ -144,15 +143,10 @@ impl View<'_> {
         mut cursor: HandoverCursor,
         page: &mut HandoverPage,
     ) -> Result<Option<HandoverCursor>, StoreError> {
-        let mut scopes = Vec::new();
-        self.rows
-            .scopes_read_by(identity, ScopeId(cursor.scope), |scope| {
-                scopes.push(scope);
-                match scopes.len() {
-                    PAGE_SCOPES_MAX => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            })?;
+        let after = ScopeId(cursor.scope);
+        let scopes = self
+            .rows
+            .some_scopes_read_by(identity, after, PAGE_SCOPES_MAX)?;
         let is_last = scopes.len() < PAGE_SCOPES_MAX;
         let mut owners = BTreeSet::new();
         for scope in scopes {

@@ -93,6 +93,24 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// At most `limit` scopes above `after` that an identity may read, or could, by id.
+    pub fn some_scopes_read_by(
+        &self,
+        identity: &Oid,
+        after: ScopeId,
+        limit: usize,
+    ) -> Result<Vec<ScopeRow>, StoreError> {
+        let mut scopes = Vec::new();
+        self.scopes_read_by(identity, after, |scope| {
+            scopes.push(scope);
+            match scopes.len() < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        Ok(scopes)
+    }
+
     /// The list in force in a scope, among those that this node first stored up to `until_seq`.
     pub fn list_seen(
         &self,
