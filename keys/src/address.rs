@@ -103,6 +103,11 @@ impl AddressRecord {
         }
     }
 
+    /// The node that the record names. Its signatures may be invalid.
+    pub fn node(&self) -> PeerId {
+        peer_id(&self.node)
+    }
+
     /// Verifies the chain and both signatures, three checks and one for each key event.
     ///
     /// # Errors
@@ -138,7 +143,7 @@ impl VerifiedAddress {
 
     /// The node.
     pub fn node(&self) -> PeerId {
-        peer_id(&self.record.node)
+        self.record.node()
     }
 
     /// The node's onion service.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bastion::{DialTerms, Feature, HandshakeError, HandshakeStep, Tier};
 use futures::future::join_all;
-use keys::{Digest, PeerId, TraceId, error_chain};
+use keys::{AddressRecord, Digest, PeerId, TraceId, error_chain};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
@@ -282,18 +282,14 @@ impl Introducer {
             };
             let mut charge = budget.begin(handle.peer(), handle.tier(), reply.body.len());
             let records = reply.records().map_err(SessionError::from)?;
+            let unstored = core.read(move |view| view.unstored_addresses(records));
+            let records: Vec<AddressRecord> = unstored.await?;
             let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
             charge.set_objects(RECORD_COST.saturating_mul(count));
-            let verified = core
-                .verify_addresses(records)
-                .await
-                .map_err(EngineError::from)?;
-            let Ok(records) = verified else {
-                return Err(SessionError::Misbehaved("an invalid address record").into());
-            };
-            let taking = core.write(move |core, now| core.take_addresses(now, scope, &records));
-            let taken: usize = taking.await?;
-            tracing::debug!(taken, "asked for the addresses of members");
+            if count > 0 {
+                let taken = take_addresses(core, scope, records).await?;
+                tracing::debug!(taken, "asked for the addresses of members");
+            }
             match reply.next {
                 Some(next) if after.is_none_or(|after| next > after) => after = Some(next),
                 _ => return Ok(()),
@@ -301,6 +297,20 @@ impl Introducer {
         }
         Ok(())
     }
+}
+
+/// Verifies the records of a reply, and takes those of members. Returns how many were new.
+async fn take_addresses(
+    core: &CoreHandle,
+    scope: ScopeId,
+    records: Vec<AddressRecord>,
+) -> Result<usize, SyncError> {
+    let verified = core.verify_addresses(records).await;
+    let Ok(records) = verified.map_err(EngineError::from)? else {
+        return Err(SessionError::Misbehaved("an invalid address record").into());
+    };
+    let taking = core.write(move |core, now| core.take_addresses(now, scope, &records));
+    Ok(taking.await?)
 }
 
 impl Dialler {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keys::protocol::ADDRESS_RECORDS_MAX;
-use keys::{AddressRecord, Oid, PeerId};
+use keys::{AddressRecord, Oid, PeerId, codec};
 
 use super::peer_scopes::Reading;
 use super::view::View;
@@ -230,6 +230,22 @@ impl View<'_> {
         let records = u32::try_from(reply.records.len()).unwrap_or(u32::MAX);
         reply.cost += RECORD_COST.saturating_mul(records);
         Ok(reply)
+    }
+
+    /// The records that differ from the stored ones. A stored record was verified when it was
+    /// taken.
+    pub fn unstored_addresses(
+        &self,
+        records: Vec<AddressRecord>,
+    ) -> Result<Vec<AddressRecord>, StoreError> {
+        let mut unstored = Vec::new();
+        for record in records {
+            let stored = self.rows.address(&record.node())?;
+            if stored.is_none_or(|row| row.record != codec::encode(&[&record])) {
+                unstored.push(record);
+            }
+        }
+        Ok(unstored)
     }
 
     /// The Parent of the scope of a request, if the peer reads the scope.

@@ -317,6 +317,27 @@ fn record_is_taken_only_for_the_home_of_a_member_and_in_order() {
 }
 
 #[test]
+fn only_a_record_that_equals_the_stored_one_is_not_verified_again() {
+    let trio = Trio::new(AcceptPolicy::All);
+    let (alice, carol) = (&trio.alice, &trio.carol);
+    let now = alice.engine.now().0 / 1000;
+    let record = carol.keys.address_record(now);
+    let later = carol.keys.address_record(now + 1);
+    let forged = AddressRecord {
+        onion_signature: later.onion_signature,
+        ..record.clone()
+    };
+    let unstored = |records: &[&AddressRecord]| {
+        let records = records.iter().copied().cloned().collect();
+        alice.read(move |view| view.unstored_addresses(records))
+    };
+    assert_eq!(unstored(&[&record]), [record.clone()]);
+    trio.take(alice, verified(vec![record.clone()]));
+    let left = unstored(&[&record, &later, &forged]);
+    assert_eq!(left, [later, forged]);
+}
+
+#[test]
 fn record_under_a_later_key_of_the_node_ends_those_under_earlier_keys() {
     let trio = Trio::new(AcceptPolicy::All);
     let (alice, carol) = (&trio.alice, &trio.carol);
