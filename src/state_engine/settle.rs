@@ -341,8 +341,7 @@ impl StateEngine {
                 };
                 let is_first = costs == 0;
                 costs += cost(&waiting);
-                let is_enough = costs > PORTION_COST_MAX || ingest.spent() > PORTION_SPENT_MAX;
-                if is_enough && !is_first {
+                if costs > PORTION_COST_MAX && !is_first {
                     break;
                 }
                 ingest.give_up(&waiting)?;
