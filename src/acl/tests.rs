@@ -418,3 +418,23 @@ fn remote_rule_refuses_a_local_operation() {
         Err(Denied::WrongContext(_))
     ));
 }
+
+#[test]
+fn only_the_same_content_of_an_identity_of_this_node_is_signed_again() {
+    let own = |precedence| Existing {
+        is_local: true,
+        precedence,
+    };
+    let check = |owner_at_home, existing| {
+        AclManager::check_resign(OID, owner_at_home, &existing).map(|granted| granted.oid())
+    };
+    assert_eq!(check(true, own(Precedence::Same)), Ok(OID));
+    assert_eq!(
+        check(false, own(Precedence::Same)),
+        Err(Denied::OwnerNotHere)
+    );
+    let received = stored(Precedence::Same);
+    for refused in [received, own(Precedence::Later), own(Precedence::Older)] {
+        assert_eq!(check(true, refused), Err(Denied::OwnerChanged));
+    }
+}

@@ -7,7 +7,7 @@ use keys::{Epoch, Oid};
 use postern::graph::{IdentityProfile, SaveError};
 use postern::object::Object;
 use postern::state_engine::{Receipt, ReceiptError};
-use postern::store::{EpochReason, StoreError, UNAPPLIED_MAX, UnappliedObject};
+use postern::store::{EpochReason, SettlingWork, StoreError, UNAPPLIED_MAX, UnappliedObject};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -239,6 +239,28 @@ fn receipt_is_put_off_while_objects_are_signed_again() {
     bob.pull_everything(&alice);
     bob.send_receipts(&alice, MESSAGES);
     assert_eq!(alice.rows("receipt").len(), 1);
+}
+
+#[test]
+fn receipt_is_put_off_while_the_objects_of_a_scope_get_other_numbers() {
+    let (alice, bob) = pair();
+    let sent = alice.send(bob.identity, "hello");
+    bob.pull_everything(&alice);
+    let receipt = bob.next_receipt(&alice, MESSAGES).unwrap();
+    let (peer, head) = (bob.peer_id(), alice.head());
+    let scope = alice.parent(MESSAGES, sent.conversation).unwrap().scope_id;
+    let checked = alice.write(move |core, now| {
+        core.write(now, |graph| {
+            let app = graph.tx().scope(scope)?.unwrap().app;
+            let work = SettlingWork::Restamp(app, scope);
+            graph.tx().note_span(&work, head)
+        })?;
+        Ok::<_, StoreError>(core.view().check_receipt(&peer, receipt))
+    });
+    assert!(matches!(checked.unwrap(), Err(ReceiptError::Busy)));
+    bob.pull_everything(&alice);
+    bob.send_receipts(&alice, MESSAGES);
+    assert!(alice.is_delivered(sent.oid, bob.identity));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use postern::state_engine::CoreLimits;
 use postern::store::{StoreError, Usage};
 
 use crate::remote_writes::Scene;
+use crate::thieves::rotate;
 
 fn salt(number: u32) -> [u8; 8] {
     u64::from(number).to_be_bytes()
@@ -122,6 +123,22 @@ fn rotation_ends_a_freeze_and_its_new_signatures_are_accepted() {
     {}
     alice.pull_everything(&bob);
     assert_eq!(alice.rows("app_rides_parent").len(), 1);
+    assert_eq!(alice.rows("waiting").len(), 0);
+}
+
+#[test]
+fn later_key_ends_the_wait_for_an_earlier_one() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let id = bob.identity;
+    rotate(&bob, id);
+    let offer = object("rides", 1, 7, id, 1, Some(ride("Bern", 1)));
+    let under_second_key = bob.sign(&offer);
+    rotate(&bob, id);
+    let code = bob.force_one(&alice, "rides.offers", under_second_key);
+    assert_eq!(code, None);
+    assert_eq!(alice.rows("waiting").len(), 1);
+    alice.pull_all(&bob, "identities");
     assert_eq!(alice.rows("waiting").len(), 0);
 }
 
