@@ -119,7 +119,7 @@ impl View<'_> {
         let room = Room {
             bytes: limits
                 .bytes_max
-                .saturating_sub(Package::EMPTY_BYTES_MAX + bytes + collected.stubs.name_bytes()),
+                .saturating_sub(Package::EMPTY_BYTES_MAX + bytes),
             objects: limits.objects_max - objects,
             stubs: STUBS_MAX - collected.stubs.len(),
         };
@@ -163,6 +163,7 @@ impl View<'_> {
             };
             for row in std::iter::once(row).chain(&list) {
                 if let Some(stub) = self.stub_of(row, whole_after, collected)? {
+                    // Its place and its owner may be new in the package.
                     group.bytes += Stubs::STUB_BYTES + 2 * Package::NAME_BYTES;
                     group.stubs.push(stub);
                     continue;

@@ -168,11 +168,6 @@ impl StubList {
         ));
     }
 
-    /// Bytes of the places and owners so far.
-    pub(super) fn name_bytes(&self) -> usize {
-        (self.places.len() + self.owners.len()) * (1 + Oid::LEN)
-    }
-
     pub(super) fn finish(self) -> Stubs {
         self.stubs
     }
@@ -190,6 +185,7 @@ mod tests {
     use keys::{Limits, codec};
 
     use super::*;
+    use crate::state_engine::package::Package;
 
     fn oid(number: u8) -> Oid {
         Oid::from_bytes([number; Oid::LEN])
@@ -217,7 +213,7 @@ mod tests {
     #[test]
     fn list_returns_its_stubs_and_is_not_longer_than_counted() {
         let built = list(6);
-        let names = built.name_bytes();
+        let names = (built.places.len() + built.owners.len()) * Package::NAME_BYTES;
         let stubs = built.finish();
         let bytes = codec::encode(&stubs);
         assert!(bytes.len() <= names + 6 * Stubs::STUB_BYTES + 16);
