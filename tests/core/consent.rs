@@ -14,7 +14,9 @@ use postern::services::invitations::{
 };
 use postern::services::{conversation_cards, messages, rights};
 use postern::state_engine::CoreLimits;
-use postern::store::{Account, FeedCursor, Invitation, InvitationState, Onlooker, SeqOrder};
+use postern::store::{
+    Account, EpochReason, FeedCursor, Invitation, InvitationState, Onlooker, SeqOrder,
+};
 
 use crate::conversations::sync;
 use crate::rights::BOTH;
@@ -419,4 +421,26 @@ fn relayed_content_of_an_open_invitation_counts_in_the_shared_account() {
     bob.relay(alice, MESSAGES);
     carol.relay(bob, MESSAGES);
     assert_eq!(account(two), Account::Author(alice.identity));
+}
+
+#[test]
+fn invitation_that_comes_during_a_recovery_is_accepted_when_it_ends() {
+    let scene = Scene::unfounded(AcceptPolicy::All);
+    let (bob, carol) = (&scene.bob, &scene.carol);
+    carol
+        .write(|core, now| core.start_recovery(EpochReason::Restored, now))
+        .unwrap();
+    let people = [bob.identity, scene.alice.identity, carol.identity];
+    let talk = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    carol.pull_all(bob, MESSAGES);
+    let (scope, identity) = (
+        carol.parent(MESSAGES, talk).unwrap().scope_id,
+        carol.identity,
+    );
+    let has_accepted = || carol.read(move |view| view.rows.has_accepted(scope, &identity));
+    assert!(!has_accepted());
+    carol
+        .write(|core, now| core.end_recovery(now).map(drop))
+        .unwrap();
+    assert!(has_accepted());
 }

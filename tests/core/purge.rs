@@ -15,7 +15,8 @@ use postern::services::removals::{self, RemovalError};
 use postern::services::verdicts::{self, Reason, VerdictError};
 use postern::state_engine::CoreLimits;
 use postern::store::{
-    Account, EpochReason, PurgeRow, PurgeState, StoreError, Usage, WriteMode, check_whole,
+    Account, EpochReason, PurgeRow, PurgeState, ScopeId, SettlingTurn, SettlingWork, StoreError,
+    Usage, WriteMode, check_whole,
 };
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -389,4 +390,35 @@ fn many_objects_are_removed_in_portions_and_the_peer_waits_until_then() {
     });
     assert!((8..60).contains(&portions.unwrap()));
     assert_whole(&alice, &[&mallory]);
+}
+
+#[test]
+fn purge_and_other_work_take_turns() {
+    let (alice, mallory) = (TestNode::new("alice", 0), TestNode::new("mallory", 300));
+    meet(&alice, &mallory);
+    for number in 0..3 {
+        mallory.make("rides", 1, ride("Basel", number)).unwrap();
+    }
+    alice.pull_everything(&mallory);
+    let (peer, quotas) = (mallory.peer_id(), alice.limits().quotas);
+    let turns = alice.write(move |core, now| {
+        core.write(now, |graph| {
+            removals::ban_and_purge(graph, &quotas, peer, (Reason::default(), None))?;
+            let app = graph.tx().apps().get("rides").unwrap().id;
+            let scopes = (1..=20).map(|number| SettlingWork::Restamp(app, ScopeId(1000 + number)));
+            for work in scopes {
+                graph.tx().note_span(&work, 1)?;
+            }
+            Ok::<_, RemovalError>(())
+        })?;
+        let mut turns = Vec::new();
+        for _ in 0..12 {
+            let before = core.view().rows.next_settling(SettlingTurn::Others)?;
+            assert!(core.settle_step(now)?);
+            turns.push(core.view().rows.next_settling(SettlingTurn::Others)? == before);
+        }
+        Ok::<_, RemovalError>(turns)
+    });
+    let turns = turns.unwrap();
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
 }
