@@ -2,6 +2,7 @@
 
 use bastion::Features;
 use keys::Epoch;
+use keys::protocol::STUBS_MAX;
 use postern::graph::WriteRequest;
 use postern::state_engine::{BuildError, CoreLimits, PackageLimits, PullReply, PullRequest};
 use postern::store::Direction;
@@ -9,6 +10,8 @@ use proptest::prelude::*;
 
 use harness::pull::{meet, package_bytes};
 use harness::{NO_MARKET, Setup, TestNode, conversation, message, offer, ride};
+
+use crate::stubs::Chain;
 
 fn pair() -> (TestNode, TestNode) {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
@@ -145,6 +148,33 @@ fn change_group_larger_than_a_package_is_an_error() {
         panic!("{built:?}")
     };
     assert_eq!(change_seq, sent.change_seq);
+}
+
+#[test]
+fn change_group_waits_for_the_next_package_if_its_stubs_do_not_fit() {
+    let Chain {
+        alice, bob, talk, ..
+    } = Chain::new();
+    let context = alice.context(alice.identity, "messages");
+    for count in [STUBS_MAX - 1, 2] {
+        let request = WriteRequest {
+            app: "messages".into(),
+            type_number: 2,
+            oid: None,
+            owner: alice.identity,
+            attrs: Some(message(talk, "hello")),
+        };
+        let context = context.clone();
+        alice
+            .graph(move |graph| {
+                let mut saves = (0..count).map(|_| graph.save_with_sync(&context, request.clone()));
+                saves.try_for_each(|saved| saved.map(drop))
+            })
+            .unwrap();
+    }
+    let got = bob.relay(&alice, "messages");
+    assert_eq!(got.applied.rejected, 0);
+    assert_eq!(bob.texts().len(), STUBS_MAX + 1);
 }
 
 #[test]
