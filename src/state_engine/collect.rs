@@ -2,7 +2,8 @@
 //! need.
 //!
 //! Invariant: a package never exceeds its limits, and a list in force that fits no package beside
-//! its scope is left out. Tested in `tests/core/windows.rs` and `tests/core/rights_checks.rs`.
+//! its scope is left out. Tested in `tests/core/package_limits.rs` and
+//! `tests/core/rights_checks.rs`.
 
 use std::collections::BTreeMap;
 

@@ -36,6 +36,7 @@ mod new_domains;
 mod outbox;
 mod overruled;
 mod package_checks;
+mod package_limits;
 mod packages;
 mod parts;
 mod people;
