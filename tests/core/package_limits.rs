@@ -118,6 +118,31 @@ fn objects_that_are_too_long_together_come_in_several_packages() {
     assert_eq!(objects, [2, 2, 1]);
 }
 
+#[test]
+fn stubs_that_are_too_long_together_come_in_several_packages() {
+    let alice = small("alice", 4000, 100);
+    let (bob, carol) = (TestNode::new("bob", 300), TestNode::new("carol", 600));
+    meet(&alice, &bob);
+    meet(&alice, &carol);
+    let people = [alice.identity, bob.identity, carol.identity];
+    let talk = alice
+        .make("messages", 1, conversation(&people))
+        .unwrap()
+        .oid;
+    for _ in 0..100 {
+        alice.make("messages", 2, message(talk, "hello")).unwrap();
+    }
+    let got = bob.relay(&alice, "messages");
+    assert_eq!((got.whole, got.stubs.len()), (0, 101));
+    assert!(
+        got.packages.iter().all(|&length| length <= 4000),
+        "{:?}",
+        got.packages
+    );
+    // Each stub counts with a place and an owner.
+    assert_eq!(got.packages.len(), 3);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 

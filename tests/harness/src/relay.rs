@@ -16,6 +16,8 @@ use crate::node::finish;
 /// The objects and stubs that one node got from another until nothing was left.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Relayed {
+    /// The length of each package, in bytes.
+    pub packages: Vec<usize>,
     /// Objects that packages had whole.
     pub whole: usize,
     /// Stubs.
@@ -127,6 +129,7 @@ impl TestNode {
         again: Option<PullAgain>,
         sum: &mut Relayed,
     ) {
+        sum.packages.push(bytes.len());
         let mut package = self.verify_in(from, bytes, &features()).unwrap();
         if let Some(stubs) = package.take_stubs() {
             sum.stubs.extend(stubs.iter());
