@@ -129,18 +129,18 @@ fn stubs_that_are_too_long_together_come_in_several_packages() {
         .make("messages", 1, conversation(&people))
         .unwrap()
         .oid;
-    for _ in 0..100 {
+    for _ in 0..130 {
         alice.make("messages", 2, message(talk, "hello")).unwrap();
     }
     let got = bob.relay(&alice, "messages");
-    assert_eq!((got.whole, got.stubs.len()), (0, 101));
+    assert_eq!((got.whole, got.stubs.len()), (0, 131));
     assert!(
         got.packages.iter().all(|&length| length <= 4000),
         "{:?}",
         got.packages
     );
     // Each stub counts with a place and an owner.
-    assert_eq!(got.packages.len(), 3);
+    assert_eq!(got.packages.len(), 4);
 }
 
 proptest! {
