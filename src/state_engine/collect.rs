@@ -221,7 +221,6 @@ impl View<'_> {
         let Some(list) = self.rows.list_in_force(row.scope_id)?.parent_id else {
             return Ok(None);
         };
-        let list = self.rows.parent_by_id(app, list)?;
-        Ok(list.filter(|list| list.rev > 0))
+        self.rows.parent_by_id(app, list)
     }
 }

@@ -7,7 +7,11 @@ use proptest::prelude::*;
 
 use harness::forge::{object, sign_with_unknown_key};
 use harness::pull::{TakeError, meet, package_bytes};
+use harness::relay::Relayed;
 use harness::{Setup, TestNode, conversation, message, ride};
+
+use crate::rights::BOTH;
+use crate::stubs::{Chain, MESSAGES};
 
 pub(crate) struct Scene {
     pub(crate) alice: TestNode,
@@ -314,4 +318,23 @@ proptest! {
             assert!(matches!(fault, PackageFault::BadSignature | PackageFault::Malformed(_)));
         });
     }
+}
+
+#[test]
+fn list_in_force_follows_only_a_scope_that_was_made_there() {
+    let chain = Chain::new();
+    let Chain {
+        alice,
+        bob,
+        carol,
+        dave,
+        talk,
+    } = &chain;
+    let added = [(dave.identity, BOTH)];
+    let list = bob.set_rights(MESSAGES, *talk, &added).unwrap().oid;
+    alice.relay(bob, MESSAGES);
+    meet(alice, carol);
+    let times = |got: &Relayed| got.stubs.iter().filter(|stub| stub.oid == list).count();
+    assert_eq!(times(&carol.relay(bob, MESSAGES)), 2);
+    assert_eq!(times(&carol.relay(alice, MESSAGES)), 1);
 }
