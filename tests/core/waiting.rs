@@ -5,7 +5,7 @@ use harness::forge::{object, oid, salted, tombstone};
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message, ride};
 use keys::{Oid, SecretKey, SignedObject};
-use postern::object::Object;
+use postern::object::{Attrs, Object, Value};
 use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::CoreLimits;
@@ -234,6 +234,39 @@ fn portion_has_fewer_objects_if_they_are_long() {
     let left = left_after_portions(&alice, bob, &"x".repeat(10_000), 8);
     assert_eq!(left[..4], [8, 5, 2, 0]);
     assert_eq!(alice.texts().len(), 8);
+}
+
+#[test]
+fn object_that_is_longer_than_a_portion_is_settled_alone() {
+    const ALBUM: &str = r#"
+slug = "album"
+version = 1
+[[type]]
+number = 1
+name = "album.page"
+visibility = "public"
+attr = [{ number = 1, name = "text", kind = "text", bytes_max = 60000 }]
+[[domain]]
+name = "album"
+parent_types = ["album.page"]
+mode = "allow_update"
+"#;
+    let node = |name, id_offset| {
+        let setup = Setup::new(name).own_app("album", ALBUM);
+        setup.id_offset(id_offset).node()
+    };
+    let (alice, bob) = (node("alice", 0), node("bob", 300));
+    meet(&alice, &bob);
+    let id = bob.identity;
+    set_frozen(&alice, id);
+    let text = Value::from("x".repeat(50_000).as_str());
+    let page = bob
+        .make("album", 1, Attrs::from([(1, vec![text])]))
+        .unwrap();
+    alice.pull_all(&bob, "album");
+    assert_eq!(alice.rows("waiting").len(), 1);
+    alice.graph(move |graph| graph.unfreeze(&id)).unwrap();
+    assert!(alice.parent("album", page.oid).is_some());
 }
 
 fn waiting_rows(core: &postern::state_engine::StateEngine) -> usize {
