@@ -192,8 +192,8 @@ fn forged_object_does_not_wait() {
     assert_eq!(scene.alice.rows("waiting").len(), 0);
 }
 
-/// Bob's conversation comes to Alice's node after its messages. Returns how many messages wait after
-/// each portion.
+/// Bob's conversation comes to Alice's node after its messages. Returns how many messages wait
+/// after each portion.
 fn left_after_portions(alice: &TestNode, bob: TestNode, body: &str, count: u32) -> Vec<usize> {
     let talk = talk(&bob, &[alice.identity]);
     let line = |number| {
