@@ -221,6 +221,7 @@ impl View<'_> {
         let Some(list) = self.rows.list_in_force(row.scope_id)?.parent_id else {
             return Ok(None);
         };
-        self.rows.parent_by_id(app, list)
+        let list = self.rows.parent_by_id(app, list)?;
+        Ok(list.filter(|list| list.rev > 0))
     }
 }

@@ -341,7 +341,8 @@ impl StateEngine {
                 };
                 let is_first = costs == 0;
                 costs += cost(&waiting);
-                if costs > PORTION_COST_MAX && !is_first {
+                let is_enough = costs > PORTION_COST_MAX || ingest.spent() > PORTION_SPENT_MAX;
+                if is_enough && !is_first {
                     break;
                 }
                 ingest.give_up(&waiting)?;
